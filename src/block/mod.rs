@@ -29,7 +29,7 @@ pub use format::Format;
 pub use formats::raw::RawImage;
 pub use image::{Extent, ExtentKind, Image, ImageParts, is_zero, use_notes};
 pub(crate) use image::{beyond_end, is_inside};
-pub(crate) use open::{is_disk_image, is_ova};
+pub(crate) use open::is_ova;
 pub use open::{open, open_storage};
 pub use source::DiskSource;
 pub(crate) use stage::Original;

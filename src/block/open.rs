@@ -11,7 +11,7 @@ use super::formats::raw::RawImage;
 use super::formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 use super::image::Image;
 use crate::error::Result;
-use crate::host::{Storage, StorageExt as _};
+use crate::host::Storage;
 
 /// Opens the image at `path` for reading, with all files that it refers to. The guest's disk is read through the result;
 /// a [`Stage`](super::Stage) over it takes changes.
@@ -52,18 +52,6 @@ pub fn open_storage(
 /// Whether the file at `path` is an OVA; `false` for one that cannot be read.
 pub(crate) fn is_ova(path: &Path) -> bool {
     open_file(path, Locking::default()).is_ok_and(|file| ova::is_ova(&file))
-}
-
-/// Whether the file at `path` is recognised as a disk image: by a container's magic number or, of a raw one, by the signature
-/// of its first sector; `false` for one that cannot be read.
-pub(crate) fn is_disk_image(path: &Path) -> bool {
-    const SIGNATURE_AT: u64 = 510;
-    let Ok(file) = open_file(path, Locking::default()) else { return false };
-    let has_signature = || {
-        let mut signature = [0; 2];
-        file.read_or_zeros_at(SIGNATURE_AT, &mut signature).is_ok() && signature == [0x55, 0xaa]
-    };
-    ova::is_ova(&file) || probe::probe(&file, path).is_ok_and(|format| format != Format::Raw || has_signature())
 }
 
 /// A chain with no file in it yet.

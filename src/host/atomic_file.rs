@@ -4,7 +4,7 @@
 //! rename is made durable. A file that is not finished is removed; what a killed run leaves is removed by the next one.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Seek};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
@@ -164,6 +164,24 @@ impl<S: Storage + ?Sized> io::Write for AtomicFile<'_, S> {
     }
 }
 
+/// Refuses what [`rewrite`] would refuse of the file at `path`, and touches nothing.
+///
+/// # Errors
+/// [`Kind::Refused`](crate::Kind::Refused) for a file with several names, and those of [`Target::resolve`].
+pub(crate) fn refuse_rewrite(path: &Path) -> Result<()> {
+    let cannot = |e| Error::io(Layer::Host, "cannot open the file", e).path(path.display().to_string());
+    let real = path.canonicalize().map_err(cannot)?;
+    rewritten(&real, &real.metadata().map_err(cannot)?).map(drop)
+}
+
+/// The file at `path` as the target of a rewrite.
+fn rewritten(path: &Path, meta: &Metadata) -> Result<Target> {
+    if meta.nlink() > 1 {
+        return Err(several_names(path, "the others would not follow"));
+    }
+    Target::resolve(path, "the file")
+}
+
 /// Replaces a locked file by what `write` makes of it (new file, old file), all or nothing. Owner and permissions stay.
 ///
 /// # Errors
@@ -178,11 +196,8 @@ pub(crate) fn rewrite(
     let path = locked.path().to_owned();
     let shown = path.display().to_string();
     let LockedFile { file: old, meta: before, .. } = locked;
-    if before.nlink() > 1 {
-        return Err(several_names(&path, "the others would not follow"));
-    }
+    let target = rewritten(&path, before)?;
     let hold = cancel.hold()?;
-    let target = Target::resolve(&path, "the file")?;
     let cannot = target.cannot();
     let create = |path: &Path| Ok(Arc::new(RealHost.create_file(path, PRIVATE)?));
     let mut new: AtomicFile<'_, FileStorage> = AtomicFile::create_with(&RealHost, target, hold, create)?;

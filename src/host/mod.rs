@@ -24,7 +24,7 @@ mod storage;
 mod target;
 mod text_output;
 
-pub(crate) use atomic_file::{AtomicFile, rewrite};
+pub(crate) use atomic_file::{AtomicFile, refuse_rewrite, rewrite};
 pub(crate) use file_id::{is_same_file, several_names};
 pub use file_storage::FileStorage;
 pub use files::{HostFiles, RealHost};

@@ -1,13 +1,14 @@
 //! Text outputs: a new file, or a pipe or terminal.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 
 use super::atomic_file::AtomicFile;
+use super::folder::folder_of;
 use super::target::{Existing, Target};
 use crate::cancel::Cancel;
 use crate::error::Result;
@@ -39,6 +40,20 @@ impl TextOutput {
         };
         let file = open().map_err(target.cannot())?;
         Ok(Self::Stream(file, target))
+    }
+
+    /// Refuses what [`create`](Self::create) would refuse of a file, and creates nothing.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) when the file exists and may not be replaced, [`Kind::Io`](crate::Kind::Io) when its
+    /// folder does not exist.
+    pub(crate) fn rehearse(target: &Target, overwrite: bool) -> Result<()> {
+        target.refuse_existing(overwrite)?;
+        match folder_of(target.path()).metadata() {
+            Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(_) => Err(target.cannot()(ErrorKind::NotADirectory.into())),
+            Err(error) => Err(target.cannot()(error)),
+        }
     }
 
     /// Writes all of `bytes`.

@@ -3,13 +3,12 @@
 use super::explain::explain;
 use super::hive_name::HiveName;
 use super::log_replay::unreplayed;
-use super::registry::{HiveRequest, find, hive_path, open};
+use super::registry::{HiveRequest, find, hive_path, no_hive_file, open};
 use crate::error::Result;
 use crate::hive::HIVE_BYTES_MAX;
 use crate::hive::check::{Fault, check};
 use crate::ntfs::{OpenOptions, Volume};
 use crate::partition::PartitionView;
-use crate::windows::missing_hive;
 
 /// What the check of one hive found.
 #[derive(Debug, Clone)]
@@ -38,7 +37,7 @@ pub fn check_hives(request: &HiveRequest, only: Option<HiveName>) -> Result<(Vec
             let path = hive_path(&installation, name);
             let Some(file) = volume.find(&path)? else {
                 if only.is_some() {
-                    return Err(missing_hive(&path));
+                    return Err(no_hive_file(request, &path));
                 }
                 continue;
             };

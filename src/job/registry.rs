@@ -17,7 +17,7 @@ use crate::block::convert::{ConvertOptions, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
-use crate::error::{DEFECT_HINT, Error, Kind, Layer, Result};
+use crate::error::{DEFECT_HINT, Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
@@ -28,7 +28,7 @@ use crate::io::{VolumeRead, VolumeWrite};
 use crate::ntfs::{OpenOptions, Overlaid, Volume};
 use crate::partition::{BitLockerKeys, Partition, PartitionView};
 use crate::plan;
-use crate::windows::{load_hive_file, missing_hive};
+use crate::windows::load_hive_file;
 
 /// The image whose hives are read or edited, and how.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub struct HiveEdit {
 ///
 /// # Errors
 /// [`Kind::Refused`], [`Kind::Unsupported`], [`Kind::Damaged`] for the image, the volume or the hive;
-/// [`Kind::NotWindows`] when the image has no Windows or the Windows no such hive.
+/// [`Kind::NotWindows`] when the image has no Windows, [`Kind::Usage`] when the Windows has no such hive.
 pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(HiveFile, Option<String>)> {
     let read = || {
         let stage = open(request)?;
@@ -91,7 +91,7 @@ pub fn read_hive(request: &HiveRequest, hive: HiveName) -> Result<(HiveFile, Opt
         let view = PartitionView::new(&stage, &installation.partition)?;
         let volume = Volume::open_shared(view, &installation.partition.replay, &OpenOptions::read_only())?;
         let warning = unreplayed(&volume, &installation.partition);
-        Ok((load(&volume, &hive_path(&installation, hive))?, warning))
+        Ok((load(request, &volume, &hive_path(&installation, hive))?, warning))
     };
     read().map_err(explain)
 }
@@ -200,7 +200,7 @@ fn edit_hives(
     let options = request.state.open_options(request.clock);
     let mut volume = Volume::open_shared(view, &installation.partition.replay, &options)?;
     let mut hives =
-        Hives { installation: &installation, load: &|path| load(&volume, path), loaded: BTreeMap::default() };
+        Hives { installation: &installation, load: &|path| load(request, &volume, path), loaded: BTreeMap::default() };
     edit(&mut hives)?;
     let names: Vec<HiveName> = hives.loaded.keys().copied().collect();
     for (path, HiveFile { hive, replay }) in hives.loaded.into_values() {
@@ -310,8 +310,18 @@ pub(super) fn hive_path(location: &Location, hive: HiveName) -> String {
     format!("{}/{}", location.config_dir, hive.file())
 }
 
-fn load<D: VolumeRead>(volume: &Volume<D>, path: &str) -> Result<HiveFile> {
-    load_hive_file(volume, path)?.ok_or_else(|| missing_hive(path))
+fn load<D: VolumeRead>(request: &HiveRequest, volume: &Volume<D>, path: &str) -> Result<HiveFile> {
+    load_hive_file(volume, path)?.ok_or_else(|| no_hive_file(request, path))
+}
+
+/// A hive that this Windows does not have: its keys are missing keys.
+pub(super) fn no_hive_file(request: &HiveRequest, path: &str) -> Error {
+    let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    let (image, folder) = (shell_argument(&request.image, "IMAGE"), shell_argument(Path::new(folder), "PATH"));
+    Error::new(Kind::Usage, Layer::Job, "no such key: this Windows does not have the hive file")
+        .with_code(ErrorCode::NoSuchKey)
+        .path(path)
+        .hint(format!("this shows the hives that it has: winject ls {image} {folder}"))
 }
 
 /// Reads the hives back from the staged disk, through readers that share no code with the writers.

@@ -20,12 +20,18 @@ pub(super) enum Command {
     /// Write a key and everything below it as a .reg file (UTF-16)
     Export(Export),
     /// Make the changes that a .reg file asks for
+    ///
+    /// A hive file is changed in place unless --output names a new file; an image needs a destination.
     Import(Import),
     /// Print the differences between two hives as a .reg file
     Diff(Diff),
     /// Create a key, or set a value
+    ///
+    /// A hive file is changed in place unless --output names a new file; an image needs a destination.
     Set(Set),
     /// Delete a key and everything below it, or a value
+    ///
+    /// A hive file is changed in place unless --output names a new file; an image needs a destination.
     Delete(Delete),
     /// Check a hive, or those of an image, against every rule of the format (exit code 1 if one is broken)
     Check(Check),
@@ -158,10 +164,10 @@ pub(super) struct Set {
     pub(super) image: target::Image,
     #[command(flatten)]
     pub(super) changed: target::Changed,
-    /// Set the value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number
-    #[arg(long = "type", value_name = "TYPE", default_value = "sz")]
-    pub(super) kind: String,
-    /// Set this data: text, a number (0x for hexadecimal), or hexadecimal digits, as the type asks; repeat it for multi_sz
+    /// Set the value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number [default: sz]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(super) kind: Option<String>,
+    /// Set this data: text, a number (0x for hexadecimal), or hexadecimal digits, as the type asks; repeat it for multi_sz, leave it out only for none
     #[arg(long, value_name = "DATA")]
     pub(super) data: Vec<String>,
 }

@@ -62,11 +62,7 @@ pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
 }
 
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
-    let data = args.value.get().map(|name| Ok((name, parse_data(&args.kind, &args.data)?))).transpose()?;
-    if data.is_none() && !args.data.is_empty() {
-        let error = Error::new(Kind::Usage, Layer::Cli, "no value given for the data");
-        return Err(error.hint("name the value with --value NAME or --default"));
-    }
+    let data = new_value(args)?;
     let now = environment::clock()?;
     let places = (&args.image, &args.changed);
     let mut lines = Vec::new();
@@ -84,6 +80,21 @@ pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {
         Ok(())
     })?;
     show_change(&args.target, &args.changed, is_changed, &lines, "set", ui)
+}
+
+/// The value that is to be set, if one is named, and its data.
+fn new_value(args: &Set) -> Result<Option<(&str, RegistryData)>> {
+    if let Some(name) = args.value.get() {
+        return Ok(Some((name, parse_data(args.kind.as_deref().unwrap_or("sz"), &args.data)?)));
+    }
+    let given = [(!args.data.is_empty(), "--data"), (args.kind.is_some(), "--type")];
+    match given.into_iter().find(|(is_given, _)| *is_given) {
+        Some((_, option)) => {
+            let error = Error::new(Kind::Usage, Layer::Cli, format!("{option} has no effect: no value given"));
+            Err(error.hint("name the value with --value NAME or --default"))
+        }
+        None => Ok(None),
+    }
 }
 
 pub(super) fn delete(args: &Delete, ui: &Ui) -> Result<ExitCode> {
@@ -128,8 +139,13 @@ fn parse_data(kind: &str, given: &[String]) -> Result<RegistryData> {
     let wrong = |what: String| Err(Error::new(Kind::Usage, Layer::Cli, what).hint("see winject reg set --help"));
     let kind = kind.to_ascii_lowercase();
     let kind = kind.strip_prefix("reg_").unwrap_or(&kind);
+    if given.is_empty() && kind != "none" {
+        let error = Error::new(Kind::Usage, Layer::Cli, "cannot set the value: no data given");
+        return Err(error.hint("add --data DATA (--data '' for empty data)"));
+    }
     if kind == "multi_sz" {
-        return Ok(RegistryData::multi_sz(given));
+        // An empty text would end the list: alone it stands for an empty one.
+        return Ok(RegistryData::multi_sz(if given == [""] { &[] } else { given }));
     }
     if given.len() > 1 {
         return wrong("only multi_sz takes --data more than once".into());
@@ -178,6 +194,8 @@ mod tests {
 
     #[test]
     fn types_and_data() {
+        assert_eq!(given("multi_sz", &[""]), Some(RegistryData::multi_sz::<&str>(&[])));
+        assert_eq!(given("binary", &[""]), Some(RegistryData::binary([])));
         assert_eq!(given("REG_SZ", &["a"]), Some(RegistryData::sz("a")));
         assert_eq!(given("dword", &["0x10"]), Some(RegistryData::dword(16)));
         assert_eq!(given("qword", &["5000000000"]), Some(RegistryData::qword(5_000_000_000)));
@@ -185,7 +203,9 @@ mod tests {
         assert_eq!(given("binary", &["01 ff,2A"]), Some(RegistryData::binary([1, 255, 42])));
         assert_eq!(given("none", &[]), Some(RegistryData::none()));
         assert_eq!(given("0xffff0012", &["00"]), Some(RegistryData { kind: ValueType(0xFFFF_0012), bytes: vec![0] }));
-        for (kind, texts) in [("dword", vec!["x"]), ("sz", vec!["a", "b"]), ("binary", vec!["123"]), ("what", vec![])] {
+        for (kind, texts) in
+            [("dword", vec!["x"]), ("sz", vec!["a", "b"]), ("binary", vec!["123"]), ("what", vec!["1"]), ("sz", vec![])]
+        {
             assert_eq!(given(kind, &texts), None, "{kind}");
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Ui, signals};
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::hive::{HIVE_BYTES_MAX, Hive, HiveFile, Replay, used_bytes};
-use crate::host::{self, LockedFile, Unreadable, folder_of, rewrite};
+use crate::host::{self, LockedFile, Unreadable, folder_of, refuse_rewrite, rewrite};
 
 /// Largest `.reg` file, in bytes: the largest hive as text takes six bytes for each of its bytes (UTF-16), and line breaks.
 const REG_BYTES_MAX: u64 = 8 * HIVE_BYTES_MAX;
@@ -81,6 +81,14 @@ pub(super) fn is_hive(path: &Path) -> Result<bool> {
     Ok(file.read_exact(&mut head).is_ok() && &head == b"regf")
 }
 
+/// Whether a file is a hive, however damaged: it begins as one, or its first bin follows where the base block ends.
+pub(super) fn is_hive_or_damaged(path: &Path) -> Result<bool> {
+    let mut file = open(path)?;
+    let mut mark = [0; 4];
+    let read = file.seek(SeekFrom::Start(BASE_BLOCK_BYTES)).and_then(|_| file.read_exact(&mut mark));
+    Ok(is_hive(path)? || (read.is_ok() && &mark == b"hbin"))
+}
+
 impl HostHive {
     /// Opens a hive for a change, and locks its file until the value is saved or dropped.
     pub(super) fn open_for_edit(path: &Path, ui: &Ui) -> Result<Self> {
@@ -100,6 +108,14 @@ impl HostHive {
         let HiveFile { hive, replay } = file.map_err(|e| e.path(path.display().to_string()))?;
         show_replay(replay.as_ref(), ui);
         Ok(Self { path: path.to_owned(), lock: None, hive, size })
+    }
+
+    /// Refuses what [`save`](Self::save) would refuse, and writes nothing. Returns whether it would write.
+    pub(super) fn rehearse_save(self) -> Result<bool> {
+        if self.hive.is_changed() {
+            refuse_rewrite(&self.path)?;
+        }
+        Ok(self.hive.is_changed())
     }
 
     /// Writes the hive back, if anything changed: to a temporary file in its folder, which then replaces it.

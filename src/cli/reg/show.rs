@@ -7,13 +7,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::args::{Answer, Check, Diff, Export, Query};
-use super::file::{is_hive, read};
+use super::file::{is_hive, is_hive_or_damaged, read};
 use super::json::{self, refuse_for_reg_file};
 use super::target::{Image, OpenedKey, sources};
-use crate::block;
 use crate::cli::{Ui, explain, signals};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::escape::{EscapedLines, escape};
+use crate::escape::{EscapedLines, escape, shell_argument};
 use crate::exit::ExitCode;
 use crate::hex;
 use crate::hive::check::{Fault, Severity, check as check_hive};
@@ -155,6 +154,9 @@ pub(super) fn export(args: &Export, ui: &Ui) -> Result<ExitCode> {
 
 pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
     refuse_for_reg_file(ui)?;
+    if KeyPath::from(args.key.as_str()).names().is_empty() && !(is_hive(&args.old)? && is_hive(&args.new)?) {
+        return Err(hive_not_named(args));
+    }
     let output = args.answer.open(&[&args.old, &args.new], &args.image)?;
     let open = |target| OpenedKey::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
@@ -163,6 +165,17 @@ pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
         reg_file::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
     })?;
     Ok(ExitCode::Done)
+}
+
+/// An image holds several hives, of which one is compared.
+fn hive_not_named(args: &Diff) -> Error {
+    let (old, new) = (shell_argument(&args.old, "OLD"), shell_argument(&args.new, "NEW"));
+    let hint = format!(
+        r"name the hive: winject reg diff {old} {new} 'HKLM\SYSTEM'; all hives of two images: winject diff {old} {new} --reg"
+    );
+    Error::new(Kind::Usage, Layer::Cli, "cannot compare the registry of an image: no key given")
+        .path(args.new.display().to_string())
+        .hint(hint)
 }
 
 /// Writes a `.reg` file as `make` makes it: to a file, all or nothing, or to standard output. `prefix` stands for the root of
@@ -224,7 +237,7 @@ pub struct CheckAnswer<'a> {
 }
 
 pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
-    let (faults, count) = if is_hive(&args.target)? || !block::is_disk_image(&args.target) {
+    let (faults, count) = if is_hive_or_damaged(&args.target)? {
         if args.hive.is_some() {
             let error = Error::new(Kind::Usage, Layer::Cli, "--hive has no effect on a hive file: it is for an image");
             return Err(error.hint("leave it out"));

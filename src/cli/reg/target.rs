@@ -127,7 +127,7 @@ fn hive_sources(target: &Path) -> Result<Vec<PathBuf>> {
 impl Changed {
     /// Where the changes of the image `target` go.
     fn destination(&self, target: &Path) -> Result<Destination> {
-        let destination = self.output.destination()?;
+        let destination = self.output.destination().map_err(|error| error.path(target.display().to_string()))?;
         Subject::of(&destination, target).into_iter().for_each(signals::set_subject);
         Ok(destination)
     }
@@ -143,7 +143,7 @@ impl Changed {
     fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
         Ok(HiveRequest {
             skip_volume_check: self.check.skip_volume_check,
-            rehearsed: self.output.named()?,
+            rehearsed: self.output.named().map_err(|error| error.path(target.display().to_string()))?,
             overwrite_output: self.output.overwrite,
             keep_undo: !self.output.no_undo,
             state: StateArgs { overrides: self.state, replay: image.replay }.overrides(),
@@ -153,7 +153,7 @@ impl Changed {
 
     /// Where the changes of the hive file `target` go: into the file itself, unless another place is named.
     fn hive_destination(&self, target: &Path) -> Result<HiveDestination> {
-        let OutputArgs { no_undo, overlay, new_image, overwrite, output, dry_run, in_place } = &self.output;
+        let OutputArgs { no_undo, overlay, new_image, overwrite, output, dry_run: _, in_place } = &self.output;
         let wrong = [
             (*no_undo, "--no-undo"),
             (overlay.is_some(), "--overlay"),
@@ -172,12 +172,11 @@ impl Changed {
             return Err(error.hint("keep one of --in-place and --output"));
         }
         let destination = match output {
-            _ if *dry_run => HiveDestination::DryRun,
             Some(path) => HiveDestination::New(path.clone()),
             None => HiveDestination::InPlace,
         };
         match &destination {
-            HiveDestination::DryRun => {}
+            _ if self.is_dry_run() => {}
             HiveDestination::New(path) => signals::set_subject(Subject::Output(path.clone())),
             HiveDestination::InPlace => signals::set_subject(Subject::InPlace(target.to_owned())),
         }
@@ -188,16 +187,22 @@ impl Changed {
     fn edit_file(&self, target: &Path, ui: &Ui, change: &mut dyn FnMut(&mut Hive) -> Result<()>) -> Result<bool> {
         let destination = self.hive_destination(target)?;
         let HiveDestination::New(path) = &destination else {
-            let is_dry_run = destination == HiveDestination::DryRun;
+            let is_dry_run = self.is_dry_run();
             let mut file = if is_dry_run { HostHive::open(target, ui)? } else { HostHive::open_for_edit(target, ui)? };
             change(&mut file.hive)?;
-            return if is_dry_run { Ok(file.hive.is_changed()) } else { file.save() };
+            return if is_dry_run { file.rehearse_save() } else { file.save() };
         };
         let mut files = RunFiles::default();
         let read = hive_sources(target)?;
         read.iter().for_each(|file| files.add_input("the input", file));
         files.add_output("the output", path)?;
         let output = Target::resolve(path, "the output")?;
+        if self.is_dry_run() {
+            TextOutput::rehearse(&output, self.output.overwrite)?;
+            let mut file = HostHive::open(target, ui)?;
+            change(&mut file.hive)?;
+            return Ok(file.hive.is_changed());
+        }
         let mut output = TextOutput::create(output, &read, self.output.overwrite, &signals::cancel())?;
         let mut file = HostHive::open(target, ui)?;
         change(&mut file.hive)?;
@@ -214,10 +219,9 @@ impl Changed {
     }
 }
 
-/// Where a changed hive file goes.
+/// Where a changed hive file goes, or would go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum HiveDestination {
-    DryRun,
     InPlace,
     New(PathBuf),
 }

@@ -248,6 +248,7 @@ fn every_other_command_ends_with_9_and_touches_nothing() {
         &["image", "map", &image],
         &["reg", "query", &image, r"HKLM\SYSTEM\Select"],
         &["reg", "export", &image, r"HKLM\SYSTEM\Select"],
+        &["reg", "check", &image],
         &set,
         &["inject", &image, "--drivers", drivers, "--dry-run"],
         &["inject", &image, "--drivers", drivers, "--overlay", "o.qcow2"],

@@ -136,6 +136,21 @@ fn check_answers_with_its_exit_code() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("fault SL-HASH"));
     assert!(ok(folder, &["check", "odd"]).contains("oddity NK-MAXNAME"));
     assert_eq!(code(folder, &["check", "odd", "--strict"]).0, 1);
+    // Without its signature it is a damaged hive; what is neither a hive nor an image has no faults of a hive.
+    let mut headless = system();
+    headless[..4].fill(0);
+    std::fs::write(folder.join("headless"), headless).unwrap();
+    let output = winject(folder, &["check", "headless"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("fault BB-SIGNATURE"));
+    for (name, bytes) in [("text", b"hello".to_vec()), ("empty", vec![]), ("zeros", vec![0; 1 << 20])] {
+        std::fs::write(folder.join(name), bytes).unwrap();
+        for arguments in [&["check", name][..], &["query", name, r"HKLM\SYSTEM"]] {
+            let output = winject(folder, arguments);
+            assert_eq!(output.status.code(), Some(4), "{arguments:?}: {output:?}");
+            assert!(output.stdout.is_empty(), "{output:?}");
+        }
+    }
     let output = winject(folder, &["check", "bad", "--json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["clean"], false);
@@ -260,6 +275,62 @@ fn changes_are_shown_and_go_where_they_are_sent() {
     }
     let (status, complaint) = code(folder, &["set", "SYSTEM", "x", "-o", "SYSTEM", "--overwrite"]);
     assert!(status == 2 && complaint.contains("output-is-input"), "{complaint}");
+}
+
+/// A dry run is refused for what the run would be refused for, and writes nothing in either case.
+fn a_dry_run_on_a_hive_file_rehearses_its_output() {
+    let folder = folder(&[("SYSTEM", &system()), ("exists", b"mine"), ("twice", &system())]);
+    let folder = folder.path();
+    std::fs::hard_link(folder.join("twice"), folder.join("hard")).unwrap();
+    let names = || std::fs::read_dir(folder).unwrap().count();
+    let count = names();
+    for (target, output, expected) in [
+        ("SYSTEM", &["-o", "exists"][..], 2),
+        ("SYSTEM", &["-o", "-"], 2),
+        ("SYSTEM", &["-o", "SYSTEM", "--overwrite"], 2),
+        ("SYSTEM", &["-o", "nodir/x"], 7),
+        ("SYSTEM", &["-o", "exists/x"], 7),
+        ("twice", &[], 3),
+        ("twice", &["--in-place"], 3),
+    ] {
+        let run = [&["set", target, "winject"][..], output].concat();
+        let (rehearsed, done) = (code(folder, &[&run[..], &["-n"]].concat()), code(folder, &run));
+        assert_eq!(rehearsed, done, "{run:?}");
+        assert_eq!(done.0, expected, "{run:?}: {}", done.1);
+    }
+    ok(folder, &["set", "SYSTEM", "winject", "-n"]);
+    ok(folder, &["set", "SYSTEM", "winject", "-n", "-o", "new"]);
+    ok(folder, &["set", "SYSTEM", "winject", "-n", "-o", "exists", "--overwrite"]);
+    assert_eq!(names(), count);
+    assert!(std::fs::read(folder.join("SYSTEM")).unwrap() == system());
+    assert_eq!(std::fs::read(folder.join("exists")).unwrap(), b"mine");
+}
+
+/// What is left out is not guessed: no data is not empty data.
+fn what_is_named_incompletely_is_refused_and_the_error_says_what_to_add() {
+    let image = std::fs::read(crate::support::root().join("test-images/win10.qcow2")).unwrap();
+    let folder = folder(&[("SYSTEM", &system()), ("win.qcow2", &image)]);
+    let folder = folder.path();
+    let text = "Windows Registry Editor Version 5.00\r\n\r\n[HKEY_LOCAL_MACHINE\\SYSTEM\\winject]\r\n";
+    std::fs::write(folder.join("x.reg"), text).unwrap();
+    for (arguments, told) in [
+        (&["set", "SYSTEM", "Select", "--value", "Current"][..], &["--data"][..]),
+        (&["set", "SYSTEM", "Select", "--default", "--type", "multi_sz"], &["--data"]),
+        (&["set", "SYSTEM", "Select", "--type", "dword"], &["--type", "--value NAME"]),
+        (&["set", "SYSTEM", "Select", "--data", "1"], &["--data", "--value NAME"]),
+        (&["import", "win.qcow2", "x.reg"], &["no destination", "win.qcow2"]),
+        (&["diff", "win.qcow2", "win.qcow2"], &[r"winject reg diff win.qcow2 win.qcow2 'HKLM\SYSTEM'"]),
+    ] {
+        let (status, complaint) = code(folder, arguments);
+        assert_eq!(status, 2, "{arguments:?}: {complaint}");
+        assert!(told.iter().all(|text| complaint.contains(text)), "{arguments:?}: {complaint}");
+        assert!(!complaint.contains("x.reg"), "{complaint}");
+    }
+    assert!(std::fs::read(folder.join("SYSTEM")).unwrap() == system());
+    ok(folder, &["set", "SYSTEM", "Select", "--value", "n", "--type", "none"]);
+    ok(folder, &["set", "SYSTEM", "Select", "--value", "e", "--data", ""]);
+    let said = ok(folder, &["query", "SYSTEM", "Select"]);
+    assert!(said.contains("REG_NONE") && said.contains("REG_SZ") && said.contains("REG_DWORD    0x1"), "{said}");
 }
 
 fn logs_beside_a_hive_are_replayed() {
@@ -399,6 +470,8 @@ tests![
     the_hives_of_an_image_are_checked,
     a_key_is_found_by_every_spelling,
     changes_are_shown_and_go_where_they_are_sent,
+    a_dry_run_on_a_hive_file_rehearses_its_output,
+    what_is_named_incompletely_is_refused_and_the_error_says_what_to_add,
     logs_beside_a_hive_are_replayed,
     hives_inside_an_image,
     a_hive_keeps_its_link_its_tail_and_its_rights,

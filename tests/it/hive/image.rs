@@ -19,6 +19,13 @@ const LOG1: &str = "/Windows/System32/config/SYSTEM.LOG1";
 const LOG2: &str = "/Windows/System32/config/SYSTEM.LOG2";
 const LOG: &str = "/Windows/System32/config/SYSTEM.LOG";
 
+fn has(image: &Path, path: &str) -> bool {
+    let stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
+    let partition = read(&stage).unwrap().partition(3).unwrap().clone();
+    let view = PartitionView::new(&stage, &partition).unwrap();
+    Volume::open(view, &OpenOptions::read_only()).unwrap().find(path).unwrap().is_some()
+}
+
 fn get(image: &Path, path: &str) -> Vec<u8> {
     let stage = Stage::new(block::open(image, &block::OpenOptions::default()).unwrap(), StageOptions::default());
     let partition = read(&stage).unwrap().partition(3).unwrap().clone();
@@ -199,13 +206,27 @@ fn every_hive_of_the_config_folder_is_reached_by_its_place_in_the_registry() {
         ("DEFAULT", r"HKU\.DEFAULT"),
         ("DEFAULT", r"HKU\S-1-5-18"),
     ];
+    let (config, mut missing) = ("/Windows/System32/config", 0);
     for (file, place) in places {
+        // A hive that this Windows does not have is a missing key, and is named.
+        if !has(&image, &format!("{config}/{file}")) {
+            for (command, more) in [(["reg", "query"], &[place][..]), (["reg", "set"], &[place, "--in-place"])] {
+                let (code, _, complaint) = run(&command, &image, more);
+                assert_eq!(code, 2, "{command:?} {place}: {complaint}");
+                assert!(
+                    complaint.contains(&format!("{config}/{file}")) && complaint.contains("no-such-key"),
+                    "{complaint}"
+                );
+            }
+            missing += 1;
+        }
         let mut hive = Hive::create("ROOT", NOW);
         hive.create_key(hive.root(), &format!("of {file}"), NOW).unwrap();
-        put(&image, &[(&format!("/Windows/System32/config/{file}"), &hive.finish(&[]).unwrap())]);
+        put(&image, &[(&format!("{config}/{file}"), &hive.finish(&[]).unwrap())]);
         let (code, said, noted) = run(&["reg", "query"], &image, &[place]);
         assert!(code == 0 && said.contains(&format!("of {file}")), "{place}: {said}{noted}");
     }
+    assert!(missing > 0);
     // Both places of one hive in one file: both changes are made.
     let changes = folder.path().join("both.reg");
     let text = "Windows Registry Editor Version 5.00\n\n[HKEY_USERS\\.DEFAULT\\One]\n[HKEY_USERS\\S-1-5-18\\Two]\n";

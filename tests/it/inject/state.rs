@@ -380,7 +380,10 @@ fn an_image_in_use() {
     copy(&image, &copy_of_it);
     let Some(mut user) = Busy::start(&image) else { return };
     let output = inject(&image, &[]).output().unwrap();
+    let checked = winject().args(["reg", "check"]).arg(&image).output().unwrap();
     user.stop();
+    assert_eq!(checked.status.code(), Some(3), "{checked:?}");
+    assert!(checked.stdout.is_empty() && stderr(&checked).contains("image-in-use"), "{checked:?}");
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
     assert!(stderr(&output).contains("another process"), "{}", stderr(&output));
     assert_eq!(sha256(&image), sha256(&copy_of_it));
