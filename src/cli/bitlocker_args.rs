@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::prompt::{ask, read_line};
 use crate::bitlocker::Secret;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host;
+use crate::host::{self, RunFiles};
 use crate::partition::{BitLockerKeys, ProtectorId};
 
 /// Largest file with a key, in bytes.
@@ -139,6 +139,17 @@ impl BitLockerArgs {
     /// The files of the host that are read.
     pub fn inputs(&self) -> impl Iterator<Item = &PathBuf> {
         self.all().filter_map(|(_, source)| source.file())
+    }
+
+    /// Refuses an output that is one of these files: a lost key is a lost volume.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] with the option that names the file.
+    pub fn refuse_as_output(&self, output: Option<&Path>) -> Result<()> {
+        let Some(output) = output else { return Ok(()) };
+        let mut files = RunFiles::default();
+        self.inputs().for_each(|path| files.add_input("a key file of this run", path));
+        files.add_output("the output", output)
     }
 
     fn all(&self) -> impl Iterator<Item = (KeyKind, &KeySource)> {

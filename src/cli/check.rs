@@ -76,6 +76,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         disk: args.source.disk,
         partition: args.windows.partition,
         state: StateOverrides { no_replay: args.replay.no_replay, ..StateOverrides::default() },
+        other_inputs: args.bitlocker.inputs().cloned().collect(),
         bitlocker: args.bitlocker.keys()?,
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))

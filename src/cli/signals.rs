@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -68,6 +68,9 @@ pub(super) fn listen() {
     if ONCE.set(()).is_err() {
         return;
     }
+    // At the limit on the size of files (`ulimit -f`) a write fails then, and is an error like that of a full disk; the
+    // signal would end the process without a word.
+    let _ = flag::register(SIGXFSZ, Arc::default());
     let ignored = ignored();
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
     let received = RECEIVED.get_or_init(Arc::default);

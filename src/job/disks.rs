@@ -98,12 +98,16 @@ pub(super) fn open_briefly(request: &InjectRequest, path: &Path) -> Result<Stage
 }
 
 fn open_cached(request: &InjectRequest, path: &Path, read_cache_bytes: u64) -> Result<Stage> {
-    let path_policy = request.path_policy.clone();
-    let disk = request.disk.clone();
-    let options = block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() };
     // Inspection, the edit and the verification read the same hives.
     let stage_options = StageOptions { read_cache_bytes, ..StageOptions::default() };
-    Ok(Stage::new(block::open(path, &options)?, stage_options))
+    Ok(Stage::new(block::open(path, &block_options(request))?, stage_options))
+}
+
+/// How the disks of a request are opened.
+pub(super) fn block_options(request: &InjectRequest) -> block::OpenOptions {
+    let path_policy = request.path_policy.clone();
+    let disk = request.disk.clone();
+    block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() }
 }
 
 /// Opens the other disks of a request, and adds what is to be said of them to the report.

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::choose_disk::check_disks;
+use super::disks::block_options;
 use super::folder::require_folder;
+use super::registry::image_files;
 use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::{Format, PathPolicy, Stage, commit};
@@ -52,6 +54,11 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
     }
     for path in &request.other_inputs {
         files.add_input("an input of this run", path);
+    }
+    for disk in request.all_disks() {
+        // The job itself says why an image cannot be opened: nothing is written then.
+        let needed = image_files(disk, &block_options(request)).unwrap_or_default();
+        needed.iter().for_each(|path| files.add_input("a file that an input image needs", path));
     }
     if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = request.judged_destination() {
         add_output(&mut files, out, request.overwrite_output)?;

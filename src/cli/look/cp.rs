@@ -48,6 +48,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         destination: Path::new(destination),
         recursive: args.recursive,
         overwrite: args.overwrite,
+        other_inputs: args.volume.bitlocker.inputs().cloned().collect(),
         cancel: signals::cancel(),
     };
     let copied = place.look(&args.volume, ui, |files| copy_out(files, &request))?;

@@ -26,7 +26,7 @@ pub(super) struct VolumeArgs {
     replay: ReplayArgs,
 
     #[command(flatten)]
-    bitlocker: BitLockerArgs,
+    pub(super) bitlocker: BitLockerArgs,
 }
 
 /// An image, and paths in one of its volumes.

@@ -44,6 +44,7 @@ impl Answer {
             read.extend(sources(target, image)?);
         }
         read.iter().for_each(|file| files.add_input("a file that the input needs", file));
+        image.bitlocker.inputs().for_each(|file| files.add_input("a key file of this run", file));
         files.add_output(OUTPUT, output)?;
         TextOutput::create(Target::resolve(output, OUTPUT)?, &read, self.overwrite, &signals::cancel()).map(Some)
     }

@@ -28,7 +28,7 @@ pub(super) struct Image {
     #[command(flatten)]
     replay: ReplayArgs,
     #[command(flatten)]
-    bitlocker: BitLockerArgs,
+    pub(super) bitlocker: BitLockerArgs,
     #[command(flatten)]
     source: ImageArgs,
 }
@@ -141,6 +141,7 @@ impl Changed {
     }
 
     fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
+        image.bitlocker.refuse_as_output(self.output.overlay.as_deref().or(self.output.output.as_deref()))?;
         Ok(HiveRequest {
             skip_volume_check: self.check.skip_volume_check,
             rehearsed: self.output.named().map_err(|error| error.path(target.display().to_string()))?,

@@ -32,6 +32,8 @@ pub struct CopyRequest<'a> {
     pub recursive: bool,
     /// Whether files of the host are replaced.
     pub overwrite: bool,
+    /// Files that the caller read to make this request (keys): no copy takes the place of one.
+    pub other_inputs: Vec<PathBuf>,
     /// Stops the copying when another thread requests it; what was copied by then stays.
     pub cancel: Cancel,
 }
@@ -242,6 +244,7 @@ impl Copy<'_, '_> {
     fn file(&mut self, found: &Found, target: Target) -> Result<()> {
         target.refuse_existing(self.request.overwrite)?;
         refuse_own_files(&self.files.image_files, target.path())?;
+        refuse_own_files(&self.request.other_inputs, target.path())?;
         let files = self.files;
         let content = open(files, found)?;
         let output = AtomicFile::create(target, &self.files.image_files, self.request.cancel.hold()?)?;

@@ -40,6 +40,7 @@ impl Report {
         }
         out.boot(self);
         out.list("Warnings", self.virtio.warnings.iter().map(String::as_str));
+        out.list("Notes", self.virtio.notes.iter().map(String::as_str));
         out.0
     }
 }

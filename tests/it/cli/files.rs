@@ -107,6 +107,7 @@ fn a_file_that_the_image_names_never_becomes_an_output() {
     let at = |name: &str| folder.path().join(name);
     assert_eq!(run(folder.path(), "inject i.qcow2 --drivers drivers --overlay top.qcow2").0, 0);
     std::fs::hard_link(at("i.qcow2"), at("hard.qcow2")).unwrap();
+    std::fs::copy(fixture(), at("other.qcow2")).unwrap();
     let before = content(folder.path());
     for arguments in [
         "convert top.qcow2 hard.qcow2 --overwrite",
@@ -114,10 +115,53 @@ fn a_file_that_the_image_names_never_becomes_an_output() {
         "convert top.qcow2 hard.qcow2 --overwrite --inject drivers",
         "reg export top.qcow2 HKLM\\SYSTEM\\Select --overwrite -o hard.qcow2",
         "reg set top.qcow2 HKLM\\SYSTEM\\x --overwrite --overlay hard.qcow2",
+        // Texts are outputs, too, also those of a dry run; and every disk of the machine needs its files.
+        "check top.qcow2 --machine qemu --machine-output i.qcow2 --overwrite",
+        "check other.qcow2 top.qcow2 --machine qemu --machine-output i.qcow2 --overwrite",
+        "inject top.qcow2 --drivers drivers --dry-run --machine qemu --machine-output i.qcow2 --overwrite",
+        "inject top.qcow2 --drivers drivers --in-place --machine qemu --machine-output i.qcow2",
+        "plan top.qcow2 --drivers drivers -o hard.qcow2 --overwrite",
+        "inject other.qcow2 top.qcow2 --drivers drivers --overwrite -o i.qcow2",
+        "inject other.qcow2 top.qcow2 --drivers drivers --overwrite -o i.qcow2 -n",
     ] {
         let (code, complaint) = run(folder.path(), arguments);
         assert_eq!(code, 2, "{arguments}: {complaint}");
         assert!(content(folder.path()) == before, "{arguments}: something was written");
+    }
+}
+
+/// A lost key is a lost volume.
+fn a_key_file_never_becomes_an_output() {
+    let folder = setting();
+    std::fs::write(folder.path().join("key"), "the only copy\n").unwrap();
+    let before = content(folder.path());
+    for arguments in [
+        "check i.qcow2 --machine qemu --machine-output key --overwrite",
+        "inject i.qcow2 --drivers drivers -O raw -o key --overwrite",
+        "reg export i.qcow2 HKLM\\SYSTEM\\Select -o key --overwrite",
+        "reg query i.qcow2 HKLM\\SYSTEM\\Select -o key --overwrite",
+        "reg set i.qcow2 HKLM\\SYSTEM\\x -O raw -o key --overwrite",
+        "reg delete i.qcow2 HKLM\\SYSTEM\\Select --overlay key --overwrite",
+        "reg import i.qcow2 h.reg -O raw -o key --overwrite",
+        "ntfs-log replay i.qcow2 -O raw -o key --overwrite",
+        "cp --overwrite i.qcow2 /Windows/System32/config/SYSTEM key",
+    ] {
+        for option in ["--bitlocker-volume-key", "--bitlocker-password"] {
+            let (code, complaint) = run(folder.path(), &format!("{arguments} {option} key"));
+            assert_eq!(code, 2, "{arguments}: {complaint}");
+            assert!(content(folder.path()) == before, "{arguments}: something was written");
+        }
+    }
+}
+
+/// The signal of a file that may not grow would end the process without a word.
+fn standard_output_at_the_limit_of_file_sizes_is_an_error() {
+    let folder = setting();
+    let program = env!("CARGO_BIN_EXE_winject");
+    for arguments in ["explain --list", "inject i.qcow2 --drivers drivers -n -v"] {
+        let line = format!("ulimit -f 1; '{program}' {arguments} > answer");
+        let output = Command::new("bash").args(["-c", &line]).current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{arguments}: {}", stderr(&output));
     }
 }
 
@@ -468,6 +512,8 @@ fn no_change_of_parallel_runs_is_lost() {
 tests![
     an_input_never_becomes_an_output,
     a_file_that_the_image_names_never_becomes_an_output,
+    a_key_file_never_becomes_an_output,
+    standard_output_at_the_limit_of_file_sizes_is_an_error,
     an_existing_file_is_replaced_on_request_only,
     a_report_replaces_reports_only,
     links_are_followed_if_they_are_ones_own,
