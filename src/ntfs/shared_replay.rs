@@ -77,19 +77,23 @@ impl SharedReplay {
     /// # Errors
     /// When the device cannot be read.
     pub(super) fn outcome<D: VolumeRead>(&self, device: &D) -> Result<Outcome> {
+        if self.choice == Replay::Never {
+            return Ok(Outcome::default());
+        }
         // Where no log can be found, the replay says why.
-        let position = match self.choice {
-            Replay::Never => return Ok(Outcome::default()),
-            Replay::WhereOpen => find_position(device).ok(),
-        };
-        let identity = position.map(|position| Identity(device.image_offset(), device.len(), position));
+        let identity = || find_position(device).ok().map(|at| Identity(device.image_offset(), device.len(), at));
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(made) = made.as_ref().filter(|made| Some(&made.identity) == identity.as_ref()) {
+        if let Some(made) = made.as_ref()
+            && Some(&made.identity) == identity().as_ref()
+        {
             return Ok(made.outcome.clone());
         }
         let outcome = Outcome::of(device)?;
-        // A closed log costs nothing to look at, and must not displace the replay of the volume as it was.
-        if let Some(identity) = identity.filter(|_| outcome.report.is_some() || outcome.failure.is_some()) {
+        // A closed log is looked at again by the next one, which costs no more than a comparison, and must not displace the
+        // replay of the volume as it was.
+        if (outcome.report.is_some() || outcome.failure.is_some())
+            && let Some(identity) = identity()
+        {
             *made = Some(Made { identity, outcome: outcome.clone() });
         }
         Ok(outcome)
