@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The text in one line: line breaks, other control characters (C0, DEL, C1) and characters that change the direction
-/// of writing become `\u{…}`.
+/// The text in one line: line breaks, other control characters (C0, DEL, C1), characters that change the direction of
+/// writing, and code points that are no characters become `\u{…}`.
 #[must_use]
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_steering) {
@@ -96,12 +96,8 @@ pub fn html(text: &str) -> String {
 /// The text in one line of XML 1.0, between tags or in a quoted attribute: what XML forbids is escaped as in other lines.
 #[must_use]
 pub fn xml(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    // `html` uses no entity that XML does not have.
-    for c in html(text).chars() {
-        if matches!(c, '\u{fffe}' | '\u{ffff}') { out.extend(c.escape_unicode()) } else { out.push(c) }
-    }
-    out
+    // `html` uses no entity that XML does not have, and leaves no character that XML forbids.
+    html(text)
 }
 
 /// A JSON document with the same characters written as `\uXXXX`; line breaks between its tokens stay. (In a document
@@ -128,12 +124,14 @@ pub fn json(document: String) -> String {
 }
 
 /// Whether a character breaks a line, steers a terminal or changes the direction of writing (Unicode 15, section 23.2
-/// and UAX 9), or is invisible and belongs to none of the scripts.
+/// and UAX 9), or is invisible and belongs to none of the scripts; or whether it is a noncharacter (section 23.7), of which
+/// YAML and XML forbid some.
 fn is_steering(c: char) -> bool {
     c.is_control()
+        || u32::from(c) & 0xfffe == 0xfffe
         || matches!(c,
             '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{fdd0}'..='\u{fdef}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A writer of lines: what one `write!` or `writeln!` writes stays in one line, whatever strings it is made of. Only a
@@ -186,6 +184,10 @@ mod tests {
         assert_eq!(escape("a\u{1b}[2Jb\r\n\tc\u{7f}\u{9b}d"), "a\\u{1b}[2Jb\\u{d}\\u{a}\\u{9}c\\u{7f}\\u{9b}d");
         assert_eq!(escape("exe.\u{202e}fdp\u{2066}\u{61c}"), "exe.\\u{202e}fdp\\u{2066}\\u{61c}");
         assert_eq!(escape("a\u{2028}b\u{2029}c\u{85}"), "a\\u{2028}b\\u{2029}c\\u{85}");
+        assert_eq!(
+            escape("\u{fffd}a\u{fffe}\u{ffff}b\u{fdd0}\u{1fffe}"),
+            "\u{fffd}a\\u{fffe}\\u{ffff}b\\u{fdd0}\\u{1fffe}"
+        );
         assert!(matches!(escape("Grüße, 你好, שלום, می\u{200c}خواهم"), Cow::Borrowed(_)));
         assert_eq!(escape(&escape("a\nb")), escape("a\nb"), "twice is once");
     }
@@ -213,8 +215,13 @@ mod tests {
 
     #[test]
     fn json_gives_every_string_back() {
-        let text: String =
-            (0..0x300).chain(0x2000..0x2070).chain([0xfeff, 0xe0041, 0x1_f600]).filter_map(char::from_u32).collect();
+        let text: String = (0..0x300)
+            .chain(0x2000..0x2070)
+            .chain(0xfdc0..0xfe00)
+            .chain(0xfef0..0x1_0001)
+            .chain([0xe0041, 0x1_f600, 0x1_fffe, 0x10_ffff])
+            .filter_map(char::from_u32)
+            .collect();
         let document = json(serde_json::to_string_pretty(&[&text]).unwrap());
         assert!(!document.contains(|c: char| is_steering(c) && c != '\n'), "{document}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&document).unwrap()[0], text);

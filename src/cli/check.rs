@@ -81,7 +81,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
     };
-    args.machine.check(ui)?;
+    args.machine.prepare(&request, ui)?;
     let texts: Vec<_> = args.machine.outputs().collect();
     let request = InjectRequest { overwrite_output: args.overwrite, ..request };
     job::check_text_outputs(&request, &[], &texts)?;

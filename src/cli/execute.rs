@@ -19,7 +19,7 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let request = spec.request()?;
     let reports = &spec.guest.report;
     let machine = &spec.guest.machine;
-    machine.check(ui)?;
+    machine.prepare(&request, ui)?;
     job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
     carry_out_and(
         &request,

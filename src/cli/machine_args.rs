@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Ui;
 use super::text_file::TextFile;
 use crate::error::{Error, Kind, Layer, Result};
-use crate::job::{Machine, MachineKind};
+use crate::job::{InjectRequest, Machine, MachineKind};
 
 /// What a description is called in messages.
 pub const MACHINE: &str = "the description of the machine";
@@ -46,16 +46,24 @@ impl From<MachineArg> for MachineKind {
 }
 
 impl MachineArgs {
-    /// Refuses a description that has no place to go.
+    /// Refuses a description that has no place to go, or could not hold the paths of the request; keeps standard output
+    /// for one that is printed.
     ///
     /// # Errors
     /// [`Kind::Usage`].
-    pub fn check(&self, ui: &Ui) -> Result<()> {
-        if self.machine.is_none() || self.machine_output.is_some() || !ui.is_json() {
+    pub fn prepare(&self, request: &InjectRequest, ui: &Ui) -> Result<()> {
+        if self.machine.is_none() {
             return Ok(());
         }
-        let what = "cannot print both JSON and the machine on standard output";
-        Err(Error::new(Kind::Usage, Layer::Cli, what).hint("add --machine-output FILE"))
+        if self.is_printed() && ui.is_json() {
+            let what = "cannot print both JSON and the machine on standard output";
+            return Err(Error::new(Kind::Usage, Layer::Cli, what).hint("add --machine-output FILE"));
+        }
+        Machine::check_paths(request)?;
+        if self.is_printed() {
+            ui.keep_output_for_document();
+        }
+        Ok(())
     }
 
     /// Whether the machine is printed to standard output.
@@ -83,7 +91,7 @@ impl MachineArgs {
         let Some(kind) = self.machine else { return Ok(()) };
         let text = machine()?.describe(kind.into());
         let Some(path) = &self.machine_output else {
-            ui.answer(&text);
+            ui.document(&text);
             return Ok(());
         };
         TextFile { what: MACHINE, path, overwrite }.write(text.as_bytes(), sources, || ())?;

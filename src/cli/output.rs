@@ -27,6 +27,8 @@ pub struct Ui {
     json: bool,
     /// Whether the JSON document has been begun.
     has_answered: Cell<bool>,
+    /// Whether standard output is kept for a [document](Self::document).
+    is_kept: Cell<bool>,
     colour_out: bool,
     colour_err: bool,
     progress: ProgressMode,
@@ -52,6 +54,7 @@ impl Ui {
             verbose,
             json: false,
             has_answered: Cell::new(false),
+            is_kept: Cell::new(false),
             colour_out: environment::stdout_colours(),
             colour_err: environment::stderr_colours(),
             progress: ProgressMode::None,
@@ -82,6 +85,17 @@ impl Ui {
         self.has_answered.get()
     }
 
+    /// From now on answers and what was done go to the error output: standard output holds one [document](Self::document)
+    /// for another program, which ends as a file or in a pipe.
+    pub fn keep_output_for_document(&self) {
+        self.is_kept.set(true);
+    }
+
+    /// Prints a document for another program (a script, a manifest) to standard output; escaped as an [answer](Self::answer).
+    pub fn document(&self, text: &str) {
+        self.write_out(&escape_lines(text));
+    }
+
     /// Whether `--quiet` was given.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
@@ -99,7 +113,7 @@ impl Ui {
     /// Not with `--json`, whose answer is [another](Self::json_answer).
     pub fn answer(&self, text: &str) {
         if !self.json {
-            self.write_out(&escape_lines(text));
+            self.write_text(&escape_lines(text));
         }
     }
 
@@ -162,17 +176,18 @@ impl Ui {
         }
     }
 
-    /// Prints what was done to standard output, except with `--quiet`; `--json` has it in its answer.
+    /// Prints what was done to standard output (or the error output, if that is kept), except with `--quiet`; `--json` has it in its answer.
     pub fn done(&self, text: &str) {
         if !self.quiet && !self.json {
-            self.write_out(&escape(text));
+            self.write_text(&escape(text));
         }
     }
 
     /// Prints a heading above an answer, except with `--quiet` and `--json`.
     pub fn heading(&self, text: &str) {
         if !self.quiet && !self.json {
-            self.write_out_painted(text, Colour::Bold);
+            let is_coloured = if self.is_kept.get() { self.colour_err } else { self.colour_out };
+            self.write_text(&paint(&escape(text), Colour::Bold, is_coloured));
         }
     }
 
@@ -220,10 +235,13 @@ impl Ui {
         self.note_failure(write!(out, "{text}{end}").and_then(|()| out.flush()));
     }
 
-    fn write_out_painted(&self, text: &str, colour: Colour) {
-        let mut out = std::io::stdout().lock();
-        let text = paint(&escape(text), colour, self.colour_out);
-        self.note_failure(writeln!(out, "{text}").and_then(|()| out.flush()));
+    /// Writes text for people, which makes way for a document.
+    fn write_text(&self, text: &str) {
+        if !self.is_kept.get() {
+            return self.write_out(text);
+        }
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        let _ = write!(std::io::stderr().lock(), "{text}{end}");
     }
 
     fn write_err(&self, word: &str, colour: Colour, text: &str) {

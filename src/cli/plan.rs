@@ -110,7 +110,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     };
     let request = InjectRequest { overwrite_output: args.overwrite, ..spec.request()? };
     let machine = &spec.guest.machine;
-    machine.check(ui)?;
+    machine.prepare(&request, ui)?;
     let texts = args.output.iter().chain(&args.review).map(|path| (PLAN, path.as_path())).chain(machine.outputs());
     job::check_text_outputs(&request, &spec.guest.report, &texts.collect::<Vec<_>>())?;
     if let Some(path) = args.output.as_ref().filter(|_| args.bundle) {

@@ -112,7 +112,7 @@ mod tests {
         let found = answer(
             true,
             &[
-                (Gate::Loader, Level::Warning, Code::Unsigned),
+                (Gate::Start, Level::Warning, Code::Unsigned),
                 (Gate::State, Level::Warning, Code::LittleSpace),
                 (Gate::Start, Level::Good, Code::Service),
             ],

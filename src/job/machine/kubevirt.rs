@@ -145,3 +145,37 @@ fn write_devices(out: &mut String, machine: &Machine) -> std::fmt::Result {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::machine::model::MachineDisk;
+    use crate::job::report::Recommendation;
+
+    #[test]
+    fn no_string_of_a_guest_breaks_the_manifest() {
+        for code in
+            (0..0xa0).chain([0x202e, 0x2028, 0xfdd0, 0xfeff, 0xfffd, 0xfffe, 0xffff, 0x1_f600, 0x1_fffe, 0x10_ffff])
+        {
+            let text = format!("a{}b", char::from_u32(code).unwrap());
+            let machine = Machine {
+                name: "win".to_owned(),
+                title: text.clone(),
+                osinfo: "win10".to_owned(),
+                arch: Arch::Amd64,
+                major: 10,
+                hardware: Recommendation { bus: "virtio-blk", net_model: "virtio", ..Recommendation::default() },
+                disks: vec![MachineDisk { path: text.clone(), format: crate::block::Format::Raw, boot_order: 1 }],
+                nics: Vec::new(),
+                notes: vec![text.clone()],
+            };
+            let manifest = manifest(&machine);
+            let found: serde_json::Value =
+                serde_saphyr::from_str(&manifest).unwrap_or_else(|error| panic!("{code:x}: {error}: {manifest}"));
+            assert_eq!(found["metadata"]["annotations"]["description"], *escape(&text), "{code:x}");
+            // Not all parsers are as strict as the specification (YAML 1.2, section 5.1).
+            let is_forbidden = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{fffe}' | '\u{ffff}');
+            assert!(!manifest.contains(is_forbidden), "{code:x}: {manifest}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ use crate::drivers::Arch;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::job::report::{DiskFile, Recommendation, Report};
+use crate::job::request::{Destination, InjectRequest};
 
 /// Memory of the machine, in MiB: the disk does not say how much it had.
 pub(super) const MEMORY_MIB: u32 = 4096;
@@ -132,6 +133,21 @@ impl Machine {
         })
     }
 
+    /// Refuses a request with a path that a description could not hold, before anything is done.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`].
+    pub fn check_paths(request: &InjectRequest) -> Result<()> {
+        let output = match &request.destination {
+            Destination::Overlay(path) | Destination::Standalone { path, .. } => Some(path),
+            Destination::InPlace | Destination::DryRun => None,
+        };
+        // The output takes the place of the disk with Windows; which of several that is, the job finds out.
+        let is_described = output.is_none() || !request.other_disks.is_empty();
+        let disks = request.all_disks().filter(|_| is_described);
+        disks.chain(output).try_for_each(|path| path_text(path).map(drop))
+    }
+
     /// Whether it has this device.
     pub(super) fn has(&self, device: &str) -> bool {
         self.hardware.extra_devices.contains(&device)
@@ -189,8 +205,7 @@ fn path_text(path: &Path) -> Result<String> {
     };
     let absolute = std::path::absolute(path).map_err(|error| cannot("cannot be made absolute").source_error(error))?;
     let text = absolute.to_str().ok_or_else(|| cannot("is not text (UTF-8)"))?;
-    let is_plain = escape(text) == text && !text.contains(['\u{fffe}', '\u{ffff}']);
-    if is_plain { Ok(text.to_owned()) } else { Err(cannot("holds control characters")) }
+    if escape(text) == text { Ok(text.to_owned()) } else { Err(cannot("holds control characters")) }
 }
 
 /// A name for the machine, from that of a disk.

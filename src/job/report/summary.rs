@@ -31,18 +31,28 @@ impl Report {
         if drivers.is_empty() {
             let staged = format!("the packages are staged in {windows} ({scheme}), which will not boot from virtio");
             return match (self.run.dry_run, self.virtio.unchanged) {
-                (_, true) => format!("Unchanged: {staged}; nothing was written."),
+                (_, true) => format!("Unchanged: {staged}; {}.", self.written_unchanged()),
                 (true, false) => format!("Dry run: after this plan {staged}; nothing was written."),
                 (false, false) => format!("Done: {staged}."),
             };
         }
         let what = format!("{windows} ({scheme}) boots with {}", drivers.join(" and "));
         match (self.run.dry_run, self.virtio.unchanged) {
-            (_, true) => format!("Unchanged: {what} already, nothing was written."),
+            (_, true) => format!("Unchanged: {what} already; {}.", self.written_unchanged()),
             (true, false) => format!("Dry run: {what} after this plan; nothing was written."),
             (false, false) => format!("Done: {what}."),
         }
     }
+
+    /// What a run wrote that had nothing to change.
+    fn written_unchanged(&self) -> &'static str {
+        match self.run.mode {
+            "overlay" => "the new overlay is empty",
+            "standalone" => "the new image is a copy",
+            _ => "nothing was written",
+        }
+    }
+
     fn removal_outcome(&self, removal: &RemovalRecord, windows: &str) -> String {
         if !removal.has_manifest && !self.virtio.unchanged {
             let done =

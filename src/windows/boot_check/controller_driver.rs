@@ -1,4 +1,4 @@
-//! The start gate and the loader gate: the service that a controller is bound to, and its file.
+//! The gate of the driver: the service that a controller is bound to, and its file.
 
 use super::code::Code;
 use super::context::{Context, insists_on_signatures};
@@ -38,7 +38,7 @@ pub(super) fn check(context: &Context<'_>, report: &mut BootCheck, service: &str
         Some(path) => file(context, report, &path, inf),
         None => {
             report.fail(
-                Gate::Loader,
+                Gate::Start,
                 Code::ImagePath,
                 format!("the ImagePath of {service} is not on this volume: {image}"),
             );
@@ -86,13 +86,13 @@ fn bus_type(context: &Context<'_>, report: &mut BootCheck, service: &str, key: &
 
 fn file(context: &Context<'_>, report: &mut BootCheck, path: &str, inf: Option<&str>) -> Result<()> {
     let Some(bytes) = context.files.read(path, DRIVER_BYTES_MAX)? else {
-        report.fail(Gate::Loader, Code::FileMissing, format!("{path} is missing: the boot loader stops"));
+        report.fail(Gate::Start, Code::FileMissing, format!("{path} is missing: the boot loader stops"));
         return Ok(());
     };
     let facts = match PeFacts::parse(&bytes) {
         Ok(facts) => facts,
         Err(error @ (PeError::NotPe(_) | PeError::Truncated { .. })) => {
-            report.fail(Gate::Loader, Code::NotAProgram, format!("{path}: {error}"));
+            report.fail(Gate::Start, Code::NotAProgram, format!("{path}: {error}"));
             return Ok(());
         }
     };
@@ -100,15 +100,15 @@ fn file(context: &Context<'_>, report: &mut BootCheck, path: &str, inf: Option<&
     if facts.arch() != Some(context.guest.arch) {
         let found = facts.arch().map_or_else(|| format!("CPU {:#x}", facts.machine), |arch: Arch| arch.to_string());
         let text = format!("{path} is for {found}, Windows for {}", context.guest.arch);
-        report.fail(Gate::Loader, Code::WrongMachine, text);
+        report.fail(Gate::Start, Code::WrongMachine, text);
     }
     if facts.subsystem != SUBSYSTEM_NATIVE {
         let text = format!("{path} has subsystem {}, not {SUBSYSTEM_NATIVE}: it is not a driver", facts.subsystem);
-        report.fail(Gate::Loader, Code::WrongSubsystem, text);
+        report.fail(Gate::Start, Code::WrongSubsystem, text);
     }
     let signed = signature(context, report, path, &bytes, &facts, inf)?;
     if report.failures().count() == before {
-        report.good(Gate::Loader, Code::File, format!("{path} is there, {}{signed}", context.guest.arch));
+        report.good(Gate::Start, Code::File, format!("{path} is there, {}{signed}", context.guest.arch));
     }
     Ok(())
 }
@@ -129,9 +129,9 @@ fn signature(
         }
         let text = format!("{path} is not signed");
         if insists {
-            report.fail(Gate::Loader, Code::Unsigned, text);
+            report.fail(Gate::Start, Code::Unsigned, text);
         } else {
-            report.warn(Gate::Loader, Code::Unsigned, text);
+            report.warn(Gate::Start, Code::Unsigned, text);
         }
         return Ok(String::new());
     }
@@ -140,18 +140,18 @@ fn signature(
         let problem = found.problem.as_deref().unwrap_or("it does not fit the file");
         let text = format!("{path}: the signature proves nothing: {problem}");
         if insists && context.options.signatures == SignatureLevel::Require {
-            report.fail(Gate::Loader, Code::BadSignature, text);
+            report.fail(Gate::Start, Code::BadSignature, text);
         } else {
-            report.warn(Gate::Loader, Code::BadSignature, text);
+            report.warn(Gate::Start, Code::BadSignature, text);
         }
         return Ok(String::new());
     }
     if let Some((problem, is_certain)) = too_new_digest(&found, &context.guest.target()) {
         let text = format!("{path}: {problem}");
         if is_certain && insists && context.options.signatures == SignatureLevel::Require {
-            report.fail(Gate::Loader, Code::SignatureTooNew, text);
+            report.fail(Gate::Start, Code::SignatureTooNew, text);
         } else {
-            report.warn(Gate::Loader, Code::SignatureTooNew, text);
+            report.warn(Gate::Start, Code::SignatureTooNew, text);
         }
     }
     Ok(format!(", signed by {}", found.signer.as_deref().unwrap_or("an unnamed signer")))

@@ -25,11 +25,11 @@ pub enum Gate {
     Bcd,
     /// The program that loads the kernel: `winload.efi` or `winload.exe`.
     OsLoader,
-    /// The boot loader reads the hive, the kernel and the driver's file.
+    /// The boot loader reads the hive and the kernel.
     Loader,
     /// Plug and play finds a driver for the controller.
     Binding,
-    /// The driver's service starts.
+    /// The boot loader reads the file of the controller's driver, and its service starts.
     Start,
     /// Windows' own drivers between the loader and the system volume.
     BootDrivers,

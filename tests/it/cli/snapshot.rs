@@ -54,7 +54,7 @@ warning: {PUBLISHER}
 Windows:  Windows 10 (build 19045, amd64)
 Packages: vioscsi, viostor, netkvm, BALLOON
 Machine:  q35, uefi, disk on virtio-blk or virtio-scsi, network virtio, clock localtime
-Unchanged: Windows 10 (GPT) boots with vioscsi and viostor already, nothing was written.
+Unchanged: Windows 10 (GPT) boots with vioscsi and viostor already; nothing was written.
 Warning: {PUBLISHER}
 [exit 0]
 "

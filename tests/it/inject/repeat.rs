@@ -51,8 +51,23 @@ fn an_overlay_of_an_unchanged_image_is_still_made() {
     let original = folder.path().join("win10.qcow2");
     std::fs::copy(fixture(), &original).unwrap();
     for (from, to) in [(&original, &first), (&first, &second)] {
-        succeed(winject().arg("inject").arg(from).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(to));
+        let mut command = winject();
+        command.arg("inject").arg(from).arg("--drivers").arg(fixture_drivers()).arg("--overlay").arg(to);
+        let said = stdout(&succeed(&mut command));
+        assert_eq!(said.contains(" already; the new overlay is empty.\n"), from == &first, "{said}");
+        assert!(!said.contains("nothing was written"), "{said}");
     }
+    let mut command = winject();
+    command
+        .arg("inject")
+        .arg(&first)
+        .arg("--drivers")
+        .arg(fixture_drivers())
+        .arg("-o")
+        .arg(folder.path().join("copy.qcow2"));
+    let said = stdout(&succeed(&mut command));
+    assert!(said.contains(" already; the new image is a copy.\n") && !said.contains("nothing was written"), "{said}");
+    assert_eq!(disk_sha256(&folder.path().join("copy.qcow2")), expected_fixture());
     assert_eq!(sha256(&original), sha256(&fixture()), "the original is never touched");
     assert_eq!(disk_sha256(&first), expected_fixture());
     assert_eq!(disk_sha256(&second), expected_fixture());

@@ -53,9 +53,36 @@ fn every_command_describes_the_same_machine() {
         assert_eq!(String::from_utf8(output.stdout).unwrap(), text, "{kind}");
         assert!(text.contains("win10"), "{text}");
     }
+    // What the run says goes elsewhere: standard output is the script.
+    let printed = ["inject", "win10.qcow2", "--drivers", "drivers", "--dry-run", "--machine", "qemu"];
+    let output = run(folder.path(), &printed);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), std::fs::read_to_string(at("qemu.txt")).unwrap());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Dry run: ") && said.contains("viostor.sys"), "{said}");
     // Not beside another document on standard output.
     let both = ["check", "win10.qcow2", "--machine", "qemu", "--json"];
     assert_eq!(run(folder.path(), &both).status.code(), Some(2));
+}
+
+/// A path that a description cannot hold is refused before anything is written.
+fn a_path_of_two_lines_is_refused_before_the_job() {
+    let folder = setting();
+    let image = "q\nq.qcow2";
+    std::fs::rename(folder.path().join("win10.qcow2"), folder.path().join(image)).unwrap();
+    let (names, bytes) = (crate::inject::names(folder.path()), std::fs::read(folder.path().join(image)).unwrap());
+    let machine = ["--drivers", "drivers", "--machine", "qemu", "--machine-output", "mq"];
+    for destination in [["--in-place"].as_slice(), &["--dry-run"], &["--overlay", "n\nn.qcow2"], &["-o", "n\nn.qcow2"]]
+    {
+        let output = run(folder.path(), &[["inject", image].as_slice(), &machine, destination].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{destination:?}: {said}");
+        assert!(said.contains("the disk's path holds control characters"), "{destination:?}: {said}");
+        assert_eq!(crate::inject::names(folder.path()), names, "{destination:?}");
+        assert!(std::fs::read(folder.path().join(image)).unwrap() == bytes, "{destination:?}: the image changed");
+    }
+    // The image does not stand in the description of its copy.
+    let output = run(folder.path(), &[["inject", image].as_slice(), &machine, &["-o", "n.qcow2"]].concat());
+    assert!(output.status.success(), "{output:?}");
 }
 
 fn a_libvirt_domain_is_valid() {
@@ -171,6 +198,7 @@ fn a_kubevirt_manifest_is_sound() {
 
 tests![
     every_command_describes_the_same_machine,
+    a_path_of_two_lines_is_refused_before_the_job,
     a_libvirt_domain_is_valid,
     qemu_starts_the_machine,
     the_commands_of_proxmox_are_whole_words,
