@@ -103,6 +103,14 @@ fn open_cached(request: &InjectRequest, path: &Path, read_cache_bytes: u64) -> R
     Ok(Stage::new(block::open(path, &block_options(request))?, stage_options))
 }
 
+/// The host's files of the image, with those that it names. Opens the image without reading the guest.
+///
+/// # Errors
+/// Those of opening the image.
+pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<PathBuf>> {
+    Ok(block::open(image, options)?.files())
+}
+
 /// How the disks of a request are opened.
 pub(super) fn block_options(request: &InjectRequest) -> block::OpenOptions {
     let path_policy = request.path_policy.clone();

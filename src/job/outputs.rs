@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::choose_disk::check_disks;
-use super::disks::block_options;
+use super::disks::{block_options, image_files};
 use super::folder::require_folder;
-use super::registry::image_files;
 use super::report;
 use super::request::{Destination, InjectRequest};
 use crate::block::{Format, PathPolicy, Stage, commit};

@@ -265,14 +265,6 @@ fn check_output(request: &HiveRequest, destination: &Destination) -> Result<()> 
     refuse_misnamed_overlay(destination)
 }
 
-/// The host's files of the image, with those that it names. Opens the image without reading the guest.
-///
-/// # Errors
-/// Those of opening the image.
-pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<PathBuf>> {
-    Ok(block::open(image, options)?.files())
-}
-
 pub(super) fn open(request: &HiveRequest) -> Result<Stage> {
     Ok(Stage::new(block::open(&request.image, &request.options)?, StageOptions::default()))
 }
