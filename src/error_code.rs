@@ -5,20 +5,21 @@
 
 use std::fmt;
 
+/// Makes an enum whose variants have stable names: `Variant "name"`.
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal),* $(,)?) => {
-        /// What an [`Error`](crate::Error) is called, finer than its [`Kind`](crate::Kind).
+    ($(#[$about:meta])* $type:ident: $($(#[doc = $doc:literal])+ $variant:ident $name:literal),* $(,)?) => {
+        $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
-        pub enum ErrorCode {
+        pub enum $type {
             $($(#[doc = $doc])+ $variant),*
         }
 
-        impl ErrorCode {
+        impl $type {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The stable name, such as `output-exists`.
+            /// The stable name, in lower case and with hyphens.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
@@ -27,7 +28,11 @@ macro_rules! codes {
     };
 }
 
+pub(crate) use codes;
+
 codes! {
+    /// What an [`Error`](crate::Error) is called, finer than its [`Kind`](crate::Kind).
+    ErrorCode:
     // One for each kind, where nothing more exact is known.
     /// The command line or a document makes no sense.
     Usage "usage",

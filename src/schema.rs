@@ -1,4 +1,4 @@
-//! JSON Schemas of types that write themselves as JSON; the others derive theirs, with the feature `cli`.
+//! How types write themselves as JSON that do not derive it, with their JSON Schemas; the others derive theirs, with the feature `cli`.
 
 /// Gives a type the schema of another type that looks the same as JSON.
 macro_rules! json_schema_as {
@@ -15,6 +15,25 @@ macro_rules! json_schema_as {
                 <$form as schemars::JsonSchema>::json_schema(generator)
             }
         }
+    };
+}
+
+/// Has a type that has a stable `name` show and write itself by it.
+macro_rules! written_by_name {
+    ($type:ty) => {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        crate::schema::json_schema_as!($type, String);
     };
 }
 
@@ -37,4 +56,4 @@ macro_rules! json_schema_object {
     };
 }
 
-pub(crate) use {json_schema_as, json_schema_object};
+pub(crate) use {json_schema_as, json_schema_object, written_by_name};

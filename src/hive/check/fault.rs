@@ -142,19 +142,7 @@ codes! {
     SkDangling "SK-DANGLING" Error "A key's security cell is in the ring.",
 }
 
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl serde::Serialize for Code {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
-crate::schema::json_schema_as!(Code, String);
+crate::schema::written_by_name!(Code);
 
 /// One broken rule: which, how badly, where, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

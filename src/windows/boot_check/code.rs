@@ -1,32 +1,10 @@
 //! What a finding of the boot check is called.
 
-use std::fmt;
-
-use serde::{Serialize, Serializer};
-
-macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal),* $(,)?) => {
-        /// What a finding is about. The names are stable: programs match on them.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        #[non_exhaustive]
-        pub enum Code {
-            $($(#[doc = $doc])+ $variant),*
-        }
-
-        impl Code {
-            /// Every code.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The stable name, such as `no-device-id`.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),* }
-            }
-        }
-    };
-}
+use crate::error_code::codes;
 
 codes! {
+    /// What a finding is about. The names are stable: programs match on them.
+    Code:
     /// The volume holds no Windows installation.
     NoWindows "no-windows",
     /// The SYSTEM or SOFTWARE hive cannot be read.
@@ -147,16 +125,4 @@ codes! {
     VolumeState "volume-state",
 }
 
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
-    }
-}
-
-crate::schema::json_schema_as!(Code, String);
+crate::schema::written_by_name!(Code);
