@@ -78,12 +78,12 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         state: StateOverrides { no_replay: args.replay.no_replay, ..StateOverrides::default() },
         other_inputs: args.bitlocker.inputs().cloned().collect(),
         bitlocker: args.bitlocker.keys()?,
+        overwrite_output: args.overwrite,
         cancel: signals::cancel(),
         ..InjectRequest::new(image, Vec::new(), Destination::DryRun, FileTime(0))
     };
     args.machine.prepare(&request, ui)?;
     let texts: Vec<_> = args.machine.outputs().collect();
-    let request = InjectRequest { overwrite_output: args.overwrite, ..request };
     job::check_text_outputs(&request, &[], &texts)?;
     if let Some(path) = &args.junit {
         check_junit(path, request.all_disks())?;

@@ -190,9 +190,7 @@ impl Watcher {
     pub(super) fn new(ui: &Ui) -> Self {
         Self { progress: ui.progress(), is_in_place: false }
     }
-}
 
-impl Watcher {
     /// Takes the progress line away until the next step.
     pub(super) fn pause(&self) {
         self.progress.pause();

@@ -137,7 +137,7 @@ fn write_log(out: &mut EscapedLines<String>, log: &VolumeLog) -> std::fmt::Resul
 
 fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
     let destination = args.output.destination()?;
-    args.volume.bitlocker.refuse_as_output(args.output.overlay.as_deref().or(args.output.output.as_deref()))?;
+    args.volume.bitlocker.refuse_as_output(args.output.new_file())?;
     Subject::of(&destination, &args.image).into_iter().for_each(signals::set_subject);
     let request = LogReplayRequest {
         image: args.image,

@@ -68,6 +68,11 @@ pub struct NewImageArgs {
 }
 
 impl OutputArgs {
+    /// The file that is written next to the image, if one is named.
+    pub fn new_file(&self) -> Option<&Path> {
+        self.overlay.as_deref().or(self.output.as_deref())
+    }
+
     /// Where the changes go. Nothing is changed by surprise: a destination has to be given.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ const OUTPUT: &str = "the output";
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.
 pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()> {
-    check_files(request, reports).map(drop)
+    check_files(request, reports, &[])
 }
 
 /// Like [`check_outputs`] for a run that writes other texts, too, each with the name that messages call it by: a plan and
@@ -30,17 +30,11 @@ pub fn check_outputs(request: &InjectRequest, reports: &[PathBuf]) -> Result<()>
 /// # Errors
 /// [`Kind::Usage`]; nothing was touched then.
 pub fn check_text_outputs(request: &InjectRequest, reports: &[PathBuf], texts: &[(&'static str, &Path)]) -> Result<()> {
-    let mut files = check_files(request, reports)?;
-    for (what, path) in texts {
-        require_folder(path, what)?;
-        files.add_output(what, path)?;
-        Target::resolve(path, what)?.refuse_existing(request.overwrite_output)?;
-    }
-    Ok(())
+    check_files(request, reports, texts)
 }
 
-/// The files of a run, which exclude each other.
-fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles> {
+/// Checks the files of a run, which exclude each other.
+fn check_files(request: &InjectRequest, reports: &[PathBuf], texts: &[(&'static str, &Path)]) -> Result<()> {
     let mut files = RunFiles::default();
     check_disks(request)?;
     files.add_input("the input image", &request.image);
@@ -54,12 +48,19 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
     for path in &request.other_inputs {
         files.add_input("an input of this run", path);
     }
-    for disk in request.all_disks() {
-        // The job itself says why an image cannot be opened: nothing is written then.
-        let needed = image_files(disk, &block_options(request)).unwrap_or_default();
-        needed.iter().for_each(|path| files.add_input("a file that an input image needs", path));
+    let new_image = match request.judged_destination() {
+        Destination::Overlay(out) | Destination::Standalone { path: out, .. } => Some(out),
+        Destination::InPlace | Destination::DryRun => None,
+    };
+    // Each image is opened for it: not where nothing but the image is written.
+    if new_image.is_some() || !reports.is_empty() || !texts.is_empty() {
+        for disk in request.all_disks() {
+            // The job itself says why an image cannot be opened: nothing is written then.
+            let needed = image_files(disk, &block_options(request)).unwrap_or_default();
+            needed.iter().for_each(|path| files.add_input("a file that an input image needs", path));
+        }
     }
-    if let Destination::Overlay(out) | Destination::Standalone { path: out, .. } = request.judged_destination() {
+    if let Some(out) = new_image {
         add_output(&mut files, out, request.overwrite_output)?;
     }
     refuse_misnamed_overlay(request.judged_destination())?;
@@ -69,7 +70,12 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf]) -> Result<RunFiles>
             report::refuse_other_files(&target)?;
         }
     }
-    Ok(files)
+    for (what, path) in texts {
+        require_folder(path, what)?;
+        files.add_output(what, path)?;
+        Target::resolve(path, what)?.refuse_existing(request.overwrite_output)?;
+    }
+    Ok(())
 }
 
 /// Adds the output to the files of a run: in a folder that is there, neither one of the others, nor a stream, nor there already unless it is replaced.

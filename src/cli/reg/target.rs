@@ -134,14 +134,14 @@ impl Changed {
 
     /// Refuses an output that is the `.reg` file.
     pub(super) fn refuse_as_output(&self, input: &Path) -> Result<()> {
-        let Some(output) = self.output.overlay.as_ref().or(self.output.output.as_ref()) else { return Ok(()) };
+        let Some(output) = self.output.new_file() else { return Ok(()) };
         let mut files = RunFiles::default();
         files.add_input("the .reg file", input);
         files.add_output("the output", output)
     }
 
     fn request(&self, image: &Image, target: &Path) -> Result<HiveRequest> {
-        image.bitlocker.refuse_as_output(self.output.overlay.as_deref().or(self.output.output.as_deref()))?;
+        image.bitlocker.refuse_as_output(self.output.new_file())?;
         Ok(HiveRequest {
             skip_volume_check: self.check.skip_volume_check,
             rehearsed: self.output.named().map_err(|error| error.path(target.display().to_string()))?,

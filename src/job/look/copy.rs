@@ -84,7 +84,8 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
     {
         return Err(usage("a folder is not copied", folder.path.clone(), "copy it with all that lies in it: -r"));
     }
-    let mut copy = Copy { files, request, done: Copied::default(), buf: vec![0; CHUNK] };
+    let inputs = files.image_files.iter().chain(&request.other_inputs).cloned().collect();
+    let mut copy = Copy { files, request, inputs, done: Copied::default(), buf: vec![0; CHUNK] };
     let destination = request.destination;
     let shown = destination.display().to_string();
     match (sources.as_slice(), destination.is_dir()) {
@@ -165,6 +166,8 @@ fn open<'f>(files: &'f Files<'f>, found: &'f Found) -> Result<Opened<'f>> {
 struct Copy<'a, 'f> {
     files: &'a Files<'f>,
     request: &'a CopyRequest<'a>,
+    /// The files that are read, those of the image and the others: no copy takes the place of one.
+    inputs: Vec<PathBuf>,
     done: Copied,
     buf: Vec<u8>,
 }
@@ -243,8 +246,7 @@ impl Copy<'_, '_> {
 
     fn file(&mut self, found: &Found, target: Target) -> Result<()> {
         target.refuse_existing(self.request.overwrite)?;
-        refuse_own_files(&self.files.image_files, target.path())?;
-        refuse_own_files(&self.request.other_inputs, target.path())?;
+        refuse_own_files(&self.inputs, target.path())?;
         let files = self.files;
         let content = open(files, found)?;
         let output = AtomicFile::create(target, &self.files.image_files, self.request.cancel.hold()?)?;

@@ -94,10 +94,8 @@ fn an_input_never_becomes_an_output() {
         "--config i.json.yaml",
     ] {
         let before = content(folder.path());
-        let (code, complaint) = run(folder.path(), arguments);
-        assert_eq!(code, 2, "{arguments}: {complaint}");
+        let complaint = refused_untouched(folder.path(), arguments, &before);
         assert!(complaint.contains("Hint: "), "{arguments}: {complaint}");
-        assert!(content(folder.path()) == before, "{arguments}: something was written");
     }
 }
 
@@ -124,10 +122,16 @@ fn a_file_that_the_image_names_never_becomes_an_output() {
         "inject other.qcow2 top.qcow2 --drivers drivers --overwrite -o i.qcow2",
         "inject other.qcow2 top.qcow2 --drivers drivers --overwrite -o i.qcow2 -n",
     ] {
-        let (code, complaint) = run(folder.path(), arguments);
-        assert_eq!(code, 2, "{arguments}: {complaint}");
-        assert!(content(folder.path()) == before, "{arguments}: something was written");
+        refused_untouched(folder.path(), arguments, &before);
     }
+}
+
+/// Runs the program and demands that it refuses (2), and that all files are as they were.
+fn refused_untouched(folder: &Path, arguments: &str, before: &[(String, Vec<u8>)]) -> String {
+    let (code, complaint) = run(folder, arguments);
+    assert_eq!(code, 2, "{arguments}: {complaint}");
+    assert!(content(folder) == before, "{arguments}: something was written");
+    complaint
 }
 
 /// A lost key is a lost volume.
@@ -147,9 +151,7 @@ fn a_key_file_never_becomes_an_output() {
         "cp --overwrite i.qcow2 /Windows/System32/config/SYSTEM key",
     ] {
         for option in ["--bitlocker-volume-key", "--bitlocker-password"] {
-            let (code, complaint) = run(folder.path(), &format!("{arguments} {option} key"));
-            assert_eq!(code, 2, "{arguments}: {complaint}");
-            assert!(content(folder.path()) == before, "{arguments}: something was written");
+            refused_untouched(folder.path(), &format!("{arguments} {option} key"), &before);
         }
     }
 }
