@@ -22,7 +22,7 @@ pub(super) fn check_junit<'p>(path: &Path, mut disks: impl Iterator<Item = &'p P
     report::check_junit(path)
 }
 
-/// Writes the answer, or that there is none. A command that was called in a wrong way, or interrupted, is not reported: it
+/// Writes the answer, or why it could not be found. A command that was called in a wrong way, or interrupted, is not reported: it
 /// would replace an earlier, good answer.
 ///
 /// # Errors

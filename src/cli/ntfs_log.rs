@@ -177,7 +177,7 @@ pub(super) struct ReplayAnswer<'a> {
     /// SHA-256 of that file, in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     output_sha256: Option<&'a str>,
-    /// The command that takes the edit back; left out if there is no undo record of it.
+    /// The command that takes the edit back; left out without an undo record of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     undo: Option<String>,
     /// What the user should know.

@@ -54,7 +54,7 @@ pub struct Summary<'a> {
     partitions: &'a [u32],
     /// Numbers of the partitions whose Windows had its registry compared.
     registries: &'a [u32],
-    /// Partitions whose content is none that can be compared.
+    /// Partitions whose content cannot be compared.
     not_compared: &'a [NotCompared],
     /// Files that could not be read, and were not compared.
     unread_files: u64,

@@ -107,7 +107,7 @@ impl Progress {
         let of_thread = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("progress".to_owned()).spawn(move || of_thread.show(shown, begun, tick));
-        // Without a thread there is no progress to be seen, and the job is done all the same.
+        // Without a thread the progress stays hidden; the job is done all the same.
         thread.map_or_else(|_| Self::hidden(), |thread| Self { shared: Some(shared), thread: Some(thread) })
     }
 

@@ -50,9 +50,9 @@ pub enum Aspect {
 pub struct VolumeDifference {
     /// Number of the partition.
     pub partition: u32,
-    /// What it holds on the old disk; `None` if there is no such partition.
+    /// Its content on the old disk; `None` if that disk lacks the partition.
     pub old: Option<Content>,
-    /// What it holds on the new disk; `None` if there is no such partition.
+    /// Its content on the new disk; `None` if that disk lacks the partition.
     pub new: Option<Content>,
 }
 
@@ -107,7 +107,7 @@ pub enum Difference<'a> {
 /// Receives the differences: first the volumes, then the files by partition, then the registry.
 pub type See<'s> = dyn FnMut(&Difference<'_>) -> crate::Result<()> + 's;
 
-/// A partition whose content is none that can be compared.
+/// A partition whose content cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct NotCompared {

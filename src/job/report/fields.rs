@@ -140,7 +140,7 @@ pub struct Run {
     /// SHA-256 of that file in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
-    /// The command that takes the edit back; left out if there is no undo record of it.
+    /// The command that takes the edit back; left out without an undo record of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
     /// Whether the run takes out what an earlier one put into the guest. Not in the JSON form, which has `removal`.

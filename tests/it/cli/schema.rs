@@ -11,7 +11,7 @@ use crate::inject::{fixture_drivers, folder, stderr, stdout, succeed, winject, w
 use crate::support::{judge, judge_python, root};
 use winject::Format;
 
-/// Control characters, marks for the direction of writing, a quote, and what is no character at all: a lone surrogate.
+/// Control characters, marks for the direction of writing, a quote, and half of a character: a lone surrogate.
 const HOSTILE: &str = "0900 0a00 1b00 9b00 7f00 2e20 6620 2820 2200 5c00 00d8 6100";
 
 /// What winject answers to these words in the folder; a word `<hive>` is the name of a hive file.

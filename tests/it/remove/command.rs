@@ -146,7 +146,7 @@ fn an_overlay_leaves_the_image_as_it_is() {
         stderr(&raw)
     );
     let none = run(folder.path(), &["remove", "win10.qcow2"]);
-    assert_eq!(none.status.code(), Some(2), "no destination is no permission");
+    assert_eq!(none.status.code(), Some(2), "without a destination nothing is permitted");
 }
 
 fn a_guest_without_a_manifest_is_left_as_it_is() {

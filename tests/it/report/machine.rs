@@ -59,7 +59,7 @@ fn every_command_describes_the_same_machine() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), std::fs::read_to_string(at("qemu.txt")).unwrap());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("Dry run: ") && said.contains("viostor.sys"), "{said}");
-    // Not beside another document on standard output.
+    // Standard output holds one document.
     let both = ["check", "win10.qcow2", "--machine", "qemu", "--json"];
     assert_eq!(run(folder.path(), &both).status.code(), Some(2));
 }

@@ -69,7 +69,7 @@ impl Report {
         if !machine.notes.is_empty() {
             write_html(out, &Item::List(machine.notes.clone()));
         }
-        // What a run that failed would have given is no machine to create.
+        // A machine is created from a run that succeeded only.
         let Some(described) = Machine::of_report(self).ok().filter(|_| self.error.is_none()) else { return };
         for kind in MachineKind::ALL {
             let content = Item::Content(format!("For {}", kind.title()), described.describe(kind));
