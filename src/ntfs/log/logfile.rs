@@ -77,7 +77,7 @@ impl<'a> LogFile<'a> {
 /// How far the log of the volume on `device` has come.
 ///
 /// # Errors
-/// Those of [`LogFile::open`]; the volume cannot be read.
+/// Not an NTFS volume; refused, when `$MFT` or the log cannot be found; the volume cannot be read.
 pub fn find_position<D: VolumeRead>(device: &D) -> Result<LogPosition> {
     let file = LogFile::open(device)?;
     LogPosition::read(file.size, |at, buf| file.read(at, buf))
