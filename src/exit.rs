@@ -30,6 +30,9 @@ pub enum ExitCode {
     Pending = 9,
     /// A defect of winject.
     Bug = 70,
+    /// Only for `batch`: a further attempt without any change can succeed (`EX_TEMPFAIL` of sysexits.h): an image was in use, a
+    /// worker was killed, the host had no space, the batch was stopped.
+    TryAgain = 75,
 }
 
 impl From<Kind> for ExitCode {

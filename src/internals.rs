@@ -27,6 +27,8 @@ pub mod exit;
 pub mod fat;
 #[path = "field.rs"]
 pub mod field;
+#[path = "fleet/mod.rs"]
+pub mod fleet;
 #[path = "guid.rs"]
 pub mod guid;
 #[path = "hex.rs"]

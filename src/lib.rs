@@ -76,7 +76,7 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, guid, hex, hive, host, io,
+    bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, fleet, guid, hex, hive, host, io,
     iso, job, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
 };
 

@@ -25,6 +25,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["windows"],
     &["job"],
+    &["fleet"],
     &["cli"],
 ];
 
