@@ -76,8 +76,8 @@ pub mod internals;
 #[cfg(feature = "cli")]
 use internals::cli;
 use internals::{
-    bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, fleet, guid, hex, hive, host, io,
-    iso, job, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
+    bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, fleet, guid, hex, hive,
+    host, io, iso, job, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use bitlocker::Secret as BitLockerSecret;

@@ -11,6 +11,7 @@ use super::output::size;
 use super::output_args::{NewImageArgs, OutputArgs};
 use super::request::InjectSpec;
 use super::signals::{self, Subject};
+use super::worker;
 use crate::block::commit;
 use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, convert};
 use crate::block::{self, Stage, StageOptions};
@@ -132,7 +133,12 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         let message = "an option for the injection of drivers is given, but no drivers are";
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("add --drivers PATH, or leave the option out"));
     }
-    job::check_outputs(&spec.request()?, &[])?;
+    let request = spec.request()?;
+    if worker::is_worker() && job::find_finished_output(&request)?.is_some() {
+        worker::note_done_before();
+        return Ok(ExitCode::Done);
+    }
+    job::check_outputs(&request, &[])?;
     let Some(Destination::Standalone { path, format, compression, checksum }) = &spec.output.named()? else {
         return Err(Error::bug(Layer::Cli, "a conversion without an output"));
     };

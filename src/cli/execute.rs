@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::request::InjectSpec;
 use super::signals::{self, Subject};
-use super::{Progress, Ui};
+use super::{Progress, Ui, worker};
 use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
@@ -20,6 +20,12 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let reports = &spec.guest.report;
     let machine = &spec.guest.machine;
     machine.prepare(&request, ui)?;
+    if worker::is_worker()
+        && let Some(report) = job::find_finished_output(&request)?
+    {
+        worker::note_done_before();
+        return show_outcome(&report, ui).map(|()| ExitCode::Done);
+    }
     job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
     carry_out_and(
         &request,

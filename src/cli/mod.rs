@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod batch;
 mod bitlocker_args;
 mod boot_args;
 mod check;
@@ -47,6 +48,7 @@ mod schema;
 mod signals;
 mod text_file;
 mod undo;
+mod worker;
 
 pub use output::Ui;
 pub use progress::{Progress, ProgressMode};
@@ -56,7 +58,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::error::ContextValue;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Layer};
 use crate::escape::escape;
@@ -93,12 +95,17 @@ pub struct Cli {
     /// Choose how progress is shown on standard error
     #[arg(long, global = true, value_name = "FORM", value_enum)]
     progress: Option<ProgressMode>,
+
+    /// Run as a worker of the batch with this process id
+    #[arg(long, global = true, hide = true, value_name = "PID")]
+    worker: Option<u32>,
 }
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done or unchanged, 1 a question answered with no, 2 usage or configuration, 3 refused, 4 not a disk \
 image, unsupported or no Windows in it, 5 damaged image, 6 drivers, 7 input/output, 8 verification failed and nothing \
-was written, 9 an interrupted run is pending (winject recover IMAGE) or a plan is stale, 70 a defect of winject.";
+was written, 9 an interrupted run is pending (winject recover IMAGE) or a plan is stale, 70 a defect of winject, 75 some \
+item of a batch can be tried again.";
 
 // The Args structs live in the commands' files. The descriptions stand here, because the rest of a command is built
 // (deferred) only when it is the one that was typed. Groups of options that commands share have plain comments: clap
@@ -126,6 +133,10 @@ enum Command {
     /// Follow the boot loader and plug and play through the bytes on disk, and change nothing. This works on any image,
     /// also on one that another tool has prepared. Without --bus the answer is yes if the guest boots from either bus.
     Check(check::Args),
+    /// Run one job over many images, each in a process of its own
+    ///
+    /// The failure of one image is never another's. A batch that was stopped or killed goes on when it is run again.
+    Batch(batch::Args),
     /// List the packages on driver media, and which of them fit an image
     Drivers(drivers::Args),
     /// Complete an interrupted edit in place, or roll it back
@@ -199,15 +210,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let progress = environment::progress(cli.progress, cli.quiet, cli.verbose);
     let mode = progress.as_ref().map_or(ProgressMode::None, |mode| *mode);
     let ui = ui.with_progress(mode);
-    let done = progress.and_then(|_| environment::start_log(cli.verbose)).and_then(|()| {
+    let as_worker = |()| cli.worker.map_or(Ok(()), worker::begin);
+    let done = progress.and_then(|_| environment::start_log(cli.verbose)).and_then(as_worker).and_then(|()| {
         // Before the first thread: what this one gives up, those that it starts do not have either.
-        if !cli.no_sandbox {
+        // A batch reads no image but in a thread that does the same, and each worker restricts itself.
+        if !cli.no_sandbox && !matches!(cli.command, Some(Command::Batch(_))) {
             sandbox::enter(&command, &matches);
         }
         signals::listen();
-        run(cli, &ui)
+        run(cli, &command, &matches, &ui)
     });
-    match done.and_then(|code| ui.finish().map(|()| code)) {
+    let done = done.and_then(|code| ui.finish().map(|()| code));
+    worker::report(done.as_ref().err());
+    match done {
         Ok(code) => {
             signals::end_if_received(None);
             code
@@ -229,7 +244,7 @@ pub fn report_panic() -> ExitCode {
     ExitCode::Bug
 }
 
-fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
+fn run(cli: Cli, root: &clap::Command, matches: &ArgMatches, ui: &Ui) -> crate::Result<ExitCode> {
     match cli.command {
         Some(_) if cli.config.is_some() => {
             Err(Error::new(crate::Kind::Usage, Layer::Cli, "cannot run both a command and --config")
@@ -242,6 +257,7 @@ fn run(cli: Cli, ui: &Ui) -> crate::Result<ExitCode> {
         Some(Command::Remove(args)) => remove::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
+        Some(Command::Batch(args)) => batch::run(args, root, matches, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),
         Some(Command::Recover(args)) => recover::run(args, ui),
         Some(Command::Convert(args)) => convert::run(args, ui),

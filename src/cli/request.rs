@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{GuestArgs, ImageArgs, RegistrationArg};
 use super::output_args::{OutputArgs, no_destination};
-use super::{environment, signals};
+use super::{environment, signals, worker};
 use crate::drivers::Policy;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
@@ -64,6 +64,7 @@ impl InjectSpec {
             bitlocker: guest.bitlocker.keys()?,
             state: guest.state.overrides(),
             skip_volume_check: guest.check.skip_volume_check,
+            trusts_unchanged: worker::is_worker(),
             policy: Policy { signature: guest.signature_policy.into() },
             options: self.options()?,
             packages_only: guest.packages_only,

@@ -24,6 +24,9 @@ static CANCEL: OnceLock<Cancel> = OnceLock::new();
 /// shortly before the end.
 static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
+/// How many signals came.
+static COUNT: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
 /// Held by the thread that ends the process.
 static ENDING: Mutex<()> = Mutex::new(());
 
@@ -37,6 +40,8 @@ pub(super) enum Subject {
     InPlace(PathBuf),
     /// It is new, or replaced as a whole.
     Output(PathBuf),
+    /// Many, each by a worker of a batch, which has said what became of them.
+    Batch,
 }
 
 impl Subject {
@@ -61,6 +66,11 @@ pub(super) fn cancel() -> Cancel {
     CANCEL.get_or_init(Cancel::default).clone()
 }
 
+/// How many signals came so far.
+pub(super) fn count() -> usize {
+    COUNT.get().map_or(0, |count| count.load(Ordering::SeqCst))
+}
+
 /// Begins to listen. Signals that the process was started to ignore (`nohup`, a background job of a script) stay so.
 /// Where that is not possible signals end the process at once, as they do by default.
 pub(super) fn listen() {
@@ -83,6 +93,7 @@ pub(super) fn listen() {
     }
     let serve = move || {
         for signal in signals.forever() {
+            COUNT.get_or_init(Arc::default).fetch_add(1, Ordering::SeqCst);
             // Signals come in pairs from shells and `timeout`: the second one does not cut the cleaning up short.
             match cancel().request() {
                 Stage::Reading | Stage::Written => end(signal, true),
@@ -130,6 +141,9 @@ fn what_became(reached: Reached, subject: Option<&Subject>) -> String {
                 Reached::Start => "Interrupted: nothing was changed.".to_owned(),
                 _ => "Interrupted: no file was left unfinished.".to_owned(),
             };
+        }
+        Some(Subject::Batch) => {
+            return "Interrupted: items that had begun were finished or rolled back; the same command goes on from here.".to_owned();
         }
         Some(Subject::InPlace(path)) => (path, true),
         Some(Subject::Output(path)) => (path, false),

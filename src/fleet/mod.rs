@@ -1,9 +1,23 @@
 //! The fleet: one job over many images, each in a process of its own.
 //!
-//! [`record`] says what happened as JSON lines, [`outcome`] is the one table of what can become of an item.
+//! ```text
+//! list → items → shard → schedule → supervisor ──► worker (one process an item)
+//!                                       └──► records: JSON lines, one result an item
+//! ```
+//!
+//! A worker is the command of one image, so that a crash, a lack of memory or a hostile image costs its item only, and the
+//! sandbox holds for each image alone. Nothing here opens an image, prints or reads the environment.
 
+pub mod item;
+pub mod list;
 pub mod outcome;
 pub mod record;
+pub mod results;
+pub mod schedule;
+pub mod shard;
+pub mod supervisor;
+pub mod worker;
 
-pub use outcome::Outcome;
-pub use record::{Begun, Ended, Event, Finished, ItemResult, Planned, Progressed, Shard, Started};
+pub use item::Item;
+pub use outcome::{Outcome, Verdict};
+pub use record::{Begun, Ended, Event, Finished, ItemResult, Planned, Progressed, Shard, Skipped, Started};

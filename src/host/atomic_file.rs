@@ -66,6 +66,39 @@ impl<'h> AtomicFile<'h> {
         let mode = common_mode(sources, folder_of(target.path()));
         Self::create_with(host, target, hold, |path| host.create(path, mode))
     }
+
+    /// Like [`create_on`](Self::create_on), for a file whose making takes long: of two runs that make it, the second finds out at
+    /// once.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused) when another run is making it, and those of [`create_on`](Self::create_on).
+    pub(crate) fn create_alone_on(
+        host: &'h dyn HostFiles,
+        target: Target,
+        sources: &[PathBuf],
+        hold: Hold,
+    ) -> Result<Self> {
+        let mode = common_mode(sources, folder_of(target.path()));
+        let temporary = leftover::only_name(target.path());
+        for _ in 0..NAMES_MAX {
+            host.remove_leftovers(target.path());
+            match host.create(&temporary, mode) {
+                Ok(storage) => {
+                    return Ok(Self { host, temporary, target, storage, appended: 0, is_named: false, hold });
+                }
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(target.cannot()(error)),
+                Err(_) if host.is_claimed(&temporary) => {
+                    return Err(Error::refused(Layer::Host, "another run is writing the output")
+                        .with_code(ErrorCode::ImageInUse)
+                        .path(target.path().display().to_string())
+                        .hint("wait until it has ended, or choose another name"));
+                }
+                // It has just ended, or the file system has no locks: then nothing is taken for a leftover.
+                Err(_) => {}
+            }
+        }
+        Self::create_with(host, target, hold, |path| host.create(path, mode))
+    }
 }
 
 impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
@@ -121,11 +154,26 @@ impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
         self.finish_if(|| Ok(()), on_named)
     }
 
+    /// Like [`finish`](Self::finish), without waiting until content and name are on stable storage: for a file that the next
+    /// run makes again.
+    ///
+    /// # Errors
+    /// Those of [`finish`](Self::finish).
+    pub(crate) fn finish_soon(mut self) -> Result<()> {
+        self.give_name(|| ())
+    }
+
     /// Like [`finish_with`](Self::finish_with), if `check` passes when the content is durable.
     fn finish_if(mut self, check: impl FnOnce() -> Result<()>, on_named: impl FnOnce()) -> Result<()> {
         let cannot = self.target.cannot();
         self.storage.flush().map_err(&cannot)?;
         check()?;
+        self.give_name(on_named)?;
+        self.host.sync_folder_of(self.target.path()).map_err(cannot)
+    }
+
+    fn give_name(&mut self, on_named: impl FnOnce()) -> Result<()> {
+        let cannot = self.target.cannot();
         self.hold.check()?;
         if self.target.is_taken_by_another() {
             return Err(self.target.exists());
@@ -137,7 +185,7 @@ impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
         })?;
         self.is_named = true;
         on_named();
-        self.host.sync_folder_of(self.target.path()).map_err(cannot)
+        Ok(())
     }
 }
 

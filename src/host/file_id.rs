@@ -54,6 +54,11 @@ pub(super) fn backing_file(attributes: &Path) -> Option<FileId> {
     FileId::of(Path::new(OsStr::from_bytes(bytes.strip_suffix(b"\n").unwrap_or(&bytes))))
 }
 
+/// Device and inode of the file that holds the data of `path`, see [`FileId::of_data`]: a key for many files.
+pub(crate) fn file_key(path: &Path) -> Option<(u64, u64)> {
+    FileId::of_data(path).map(|id| (id.device, id.inode))
+}
+
 /// Whether two paths lead to one file, be it as a file and as a loop device that is attached to it.
 pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other || FileId::of_data(one).is_some_and(|id| FileId::of_data(other) == Some(id))

@@ -61,6 +61,11 @@ pub trait HostFiles: Send + Sync {
     /// Removes the temporary files that killed runs left in the folder of an output.
     fn remove_leftovers(&self, _output: &Path) {}
 
+    /// Whether another run is writing this temporary file.
+    fn is_claimed(&self, _temporary: &Path) -> bool {
+        false
+    }
+
     /// Whether there is a file of that name.
     fn exists(&self, path: &Path) -> bool;
 
@@ -105,6 +110,10 @@ impl HostFiles for RealHost {
 
     fn remove_leftovers(&self, output: &Path) {
         leftover::remove(output);
+    }
+
+    fn is_claimed(&self, temporary: &Path) -> bool {
+        leftover::is_claimed(temporary)
     }
 
     fn open(&self, path: &Path, locking: Locking) -> Result<Arc<dyn Storage>> {

@@ -30,6 +30,19 @@ pub(super) fn temporary_name(output: &Path, number: u32) -> PathBuf {
     output.with_file_name(name)
 }
 
+/// The one name for a temporary file of this output that all runs try first which must not write the output at the same time.
+pub(super) fn only_name(output: &Path) -> PathBuf {
+    let mut name = prefix(output);
+    name.push(format!("only{SUFFIX}"));
+    output.with_file_name(name)
+}
+
+/// Whether another process is writing this temporary file. Without locks this cannot be known: no.
+pub(super) fn is_claimed(path: &Path) -> bool {
+    open_as_it_is(path)
+        .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK))
+}
+
 /// How the names of temporary files for this output begin; a few characters follow that make them unique.
 fn prefix(output: &Path) -> OsString {
     let name = output.file_name().unwrap_or_default().as_bytes();

@@ -4,6 +4,7 @@
 //! A new file is written under a temporary name in its folder and renamed when it is complete, so that its name never
 //! shows half of it. Its permissions are those that all of its sources have in common, less the umask.
 
+mod appended_file;
 mod atomic_file;
 mod file_id;
 mod file_storage;
@@ -24,8 +25,9 @@ mod storage;
 mod target;
 mod text_output;
 
+pub(crate) use appended_file::AppendedFile;
 pub(crate) use atomic_file::{AtomicFile, refuse_rewrite, rewrite};
-pub(crate) use file_id::{is_same_file, several_names};
+pub(crate) use file_id::{file_key, is_same_file, several_names};
 pub use file_storage::FileStorage;
 pub use files::{HostFiles, RealHost};
 pub(crate) use folder::{create_folder, folder_of, remove_folder};

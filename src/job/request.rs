@@ -153,6 +153,9 @@ pub struct InjectRequest {
     /// Skip the comparison of the volume's bitmaps with its file records before the first edit. Where a bitmap is wrong,
     /// the edit may then overwrite files of the guest.
     pub skip_volume_check: bool,
+    /// Whether that comparison is left out, too, where nothing has to be changed: for a run that comes again over images that
+    /// are done, and takes its number of [`threads`](Self::threads).
+    pub trusts_unchanged: bool,
     /// What the signature of a boot driver must prove.
     pub policy: Policy,
     /// How drivers are registered and staged in the guest.
@@ -189,6 +192,7 @@ impl InjectRequest {
             bitlocker: BitLockerKeys::default(),
             state: StateOverrides::default(),
             skip_volume_check: false,
+            trusts_unchanged: false,
             policy: Policy::default(),
             options: InjectOptions::default(),
             cancel: Cancel::default(),

@@ -39,7 +39,7 @@ impl<'h> Output<'h> {
         let hold = cancel.hold()?;
         let place = place_of(host, target.path());
         let replaced = lock_target(host, target.path(), &place, locking)?;
-        let file = AtomicFile::create_on(host, target, sources, hold)?;
+        let file = AtomicFile::create_alone_on(host, target, sources, hold)?;
         Ok(Self { file, _replaced: replaced, host, cancel: cancel.clone(), record: record_of_real_path(&place) })
     }
 

@@ -10,11 +10,20 @@ mod calls;
 mod files;
 mod places;
 
+use std::path::PathBuf;
+
 use clap::{ArgMatches, Command};
 use landlock::RulesetStatus;
 
 use super::inject;
 use places::Places;
+
+/// Restricts this thread, and all that it starts, to reading these images and what lies in their folders.
+pub fn enter_for_images(images: impl Iterator<Item = PathBuf>) {
+    let mut places = Places::default();
+    images.for_each(|image| places.add_folders_of(&image));
+    restrict(&places);
+}
 
 /// Restricts this thread, and all that it starts, to what a command line needs.
 pub fn enter(command: &Command, matches: &ArgMatches) {
@@ -23,7 +32,11 @@ pub fn enter(command: &Command, matches: &ArgMatches) {
     if let Some(spec) = places.document().and_then(|path| inject::spec_of_document(path).ok()) {
         places.add_spec(&spec);
     }
-    match files::restrict(&places) {
+    restrict(&places);
+}
+
+fn restrict(places: &Places) {
+    match files::restrict(places) {
         Ok(RulesetStatus::FullyEnforced) => tracing::info!("sandbox: only the command's own files can be opened"),
         Ok(RulesetStatus::PartiallyEnforced) => {
             tracing::info!("sandbox: only the command's own files can be opened, as far as this kernel restricts it");

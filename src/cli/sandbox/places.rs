@@ -93,6 +93,14 @@ impl Places {
         self.document.as_deref()
     }
 
+    /// Adds the folders of an image, for reading: of its name, and of the file that it leads to.
+    pub(super) fn add_folders_of(&mut self, image: &Path) {
+        let real = image.canonicalize().unwrap_or_else(|_| image.to_owned());
+        let is_device = std::fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device());
+        let folders = [image, &real].map(|path| if is_device { path.to_owned() } else { folder_of(path).to_owned() });
+        self.read.extend(folders);
+    }
+
     /// What is read.
     pub(super) fn read(&self) -> impl Iterator<Item = &Path> {
         self.read.iter().map(PathBuf::as_path)
@@ -199,7 +207,7 @@ fn role(argument: &Arg) -> Option<Role> {
         return None;
     }
     Some(match argument.get_id().as_str() {
-        "config" => Role::Document,
+        "config" | "document" => Role::Document,
         "allow_path" => Role::Allowed,
         id if IMAGES.contains(&id) => Role::Image,
         id if INPUTS.contains(&id) => Role::Input,
@@ -220,7 +228,7 @@ mod tests {
 
     /// Arguments that are rightly taken for outputs.
     const OUTPUTS: &[&str] =
-        &["output", "overlay", "to_output", "report", "review", "output_dir", "machine_output", "junit"];
+        &["output", "overlay", "to_output", "report", "review", "output_dir", "machine_output", "junit", "results"];
 
     #[test]
     fn every_argument_that_takes_a_path_has_a_role() {

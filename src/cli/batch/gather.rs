@@ -1,0 +1,232 @@
+//! From what was asked for to the items of a batch.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::job::JobKind;
+use super::worker_args::Given;
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::fleet::item::{id_of_path, refuse_equal_ids, remove_equal_files, remove_needed_files};
+use crate::fleet::list::{LIST_BYTES_MAX, expand, parse_list};
+use crate::fleet::{Item, Skipped};
+use crate::host::{file_key, folder_of};
+
+/// What a batch works on, before it is divided.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) items: Vec<Item>,
+    pub(super) skipped: Vec<Skipped>,
+}
+
+/// An image, or the disks of one machine, with options of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// `None`: the id follows from the path.
+    pub(super) id: Option<String>,
+    /// Each stands for itself, or for what the pattern matches if there is one only.
+    pub(super) disks: Vec<PathBuf>,
+    /// Whether the disks may be patterns.
+    pub(super) is_pattern: bool,
+    /// The options of its job, all of them.
+    pub(super) options: std::sync::Arc<Vec<Given>>,
+}
+
+/// The entries of images on a command line; `-` stands for a list on standard input.
+///
+/// # Errors
+/// When standard input cannot be read.
+pub(super) fn typed(images: impl Iterator<Item = PathBuf>, options: Vec<Given>) -> Result<Vec<Entry>> {
+    let options = std::sync::Arc::new(options);
+    let mut entries = Vec::new();
+    for image in images {
+        let entry = |disk, is_pattern| Entry { id: None, disks: vec![disk], is_pattern, options: options.clone() };
+        if image.as_os_str() == "-" {
+            entries.extend(read_list()?.into_iter().map(|disk| entry(disk, false)));
+        } else {
+            entries.push(entry(image, true));
+        }
+    }
+    Ok(entries)
+}
+
+fn read_list() -> Result<Vec<PathBuf>> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(LIST_BYTES_MAX + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Error::io(Layer::Host, "cannot read the list on standard input", error))?;
+    let list = parse_list(&bytes);
+    if bytes.len() as u64 > LIST_BYTES_MAX {
+        return Err(
+            usage("the list on standard input is longer than 64 MiB").hint("divide it, and run a batch for each part")
+        );
+    }
+    if list.is_empty() {
+        return Err(usage("the list on standard input is empty")
+            .hint("write one path on each line, or separate them by NUL (find -print0)"));
+    }
+    Ok(list)
+}
+
+/// The items of all entries; each worker has `threads` threads if its options do not name another number. `files_of` gives the files that the images of items consist of.
+///
+/// # Errors
+/// [`Kind::Usage`] for a pattern without a match, ids or outputs that are not each item's own, and an output that is an image of
+/// the batch.
+pub(super) fn gather(
+    job: JobKind,
+    entries: Vec<Entry>,
+    threads: usize,
+    folder: &Path,
+    files_of: impl FnOnce(&[Item]) -> Result<Vec<Vec<PathBuf>>>,
+) -> Result<Gathered> {
+    let mut items = Vec::new();
+    let mut outputs = Vec::new();
+    for entry in entries {
+        for (id, disks) in expanded(&entry, folder)? {
+            let (arguments, files) = arguments(job, threads, &id, &disks, &entry.options)?;
+            outputs.extend(files.into_iter().map(|(file, is_image)| (file, is_image, id.clone())));
+            items.push(Item { id, disks, arguments });
+        }
+    }
+    let mut skipped = Vec::new();
+    remove_equal_files(&mut items, folder, &mut skipped);
+    remove_outputs(&mut items, &outputs, folder, &mut skipped);
+    let needed = files_of(&items)?;
+    remove_needed_files(&mut items, folder, &needed, &mut skipped);
+    if items.is_empty() {
+        return Err(usage("no image is left to work on").hint("name images: winject batch --help shows how"));
+    }
+    refuse_equal_ids(&items)?;
+    let left: std::collections::BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+    outputs.retain(|(_, _, id)| left.contains(id.as_str()));
+    refuse_equal_outputs(&outputs, folder)?;
+    let images = needed.iter().flatten().chain(items.iter().flat_map(|item| &item.disks));
+    refuse_images_as_outputs(&outputs, images, folder)?;
+    Ok(Gathered { items, skipped })
+}
+
+/// Removes the items whose image is the output of another one: an earlier run made it, and the pattern matches it.
+fn remove_outputs(
+    items: &mut Vec<Item>,
+    outputs: &[(PathBuf, bool, String)],
+    folder: &Path,
+    skipped: &mut Vec<Skipped>,
+) {
+    let images = outputs.iter().filter(|(_, is_image, _)| *is_image);
+    let made: BTreeMap<(u64, u64), &str> =
+        images.filter_map(|(file, _, id)| Some((file_key(&folder.join(file))?, id.as_str()))).collect();
+    items.retain(|item| {
+        let maker = file_key(&folder.join(item.image())).and_then(|key| made.get(&key));
+        let Some(maker) = maker.filter(|maker| **maker != item.id) else { return true };
+        let reason = format!("the output of {maker}");
+        skipped.push(Skipped { image: item.image().display().to_string(), reason });
+        false
+    });
+}
+
+/// The ids and disks that an entry stands for.
+fn expanded(entry: &Entry, folder: &Path) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    let found = match entry.disks.as_slice() {
+        [pattern] if entry.is_pattern => expand(pattern, folder)?.into_iter().map(|disk| vec![disk]).collect(),
+        disks => vec![disks.to_vec()],
+    };
+    match &entry.id {
+        None => Ok(found
+            .into_iter()
+            .map(|disks| (disks.first().map_or(String::new(), |disk| id_of_path(disk)), disks))
+            .collect()),
+        Some(id) if found.len() <= 1 => Ok(found.into_iter().map(|disks| (id.clone(), disks)).collect()),
+        Some(id) => Err(usage(format!("the id {id} stands for {} images", found.len()))
+            .hint("give an id to each image, or to none")),
+    }
+}
+
+/// The arguments of an item's worker after those of all, and the files that it writes, each with whether it is an image.
+type Arguments = (Vec<OsString>, Vec<(PathBuf, bool)>);
+
+fn arguments(job: JobKind, threads: usize, id: &str, disks: &[PathBuf], options: &[Given]) -> Result<Arguments> {
+    let image = disks.first().map_or(Path::new(""), PathBuf::as_path);
+    let (mut arguments, mut files, mut output) = (Vec::new(), Vec::new(), None);
+    for option in options {
+        let filled = if option.is_output() { option.filled(id, image)? } else { option.value().map(OsStr::to_owned) };
+        if let (true, Some(file)) = (option.is_output(), &filled) {
+            files.push((PathBuf::from(file), matches!(option.id.as_str(), "output" | "overlay")));
+        }
+        if job == JobKind::Convert && option.id == "output" {
+            output = filled;
+            continue;
+        }
+        arguments.push(option.argument(filled.as_deref()));
+    }
+    if job.has_threads() && !options.iter().any(|option| option.id == "threads") {
+        arguments.push(format!("--threads={threads}").into());
+    }
+    if job == JobKind::Convert {
+        arguments.extend(disks.iter().skip(1).map(|disk| {
+            let mut argument = OsString::from("--other-disk=");
+            argument.push(disk);
+            argument
+        }));
+    }
+    arguments.push("--".into());
+    arguments.extend(
+        disks
+            .iter()
+            .take(if job == JobKind::Convert { 1 } else { usize::MAX })
+            .map(|disk| disk.clone().into_os_string()),
+    );
+    arguments.extend(output);
+    Ok((arguments, files))
+}
+
+/// Refuses two items that write one file.
+fn refuse_equal_outputs(outputs: &[(PathBuf, bool, String)], folder: &Path) -> Result<()> {
+    let mut folders: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+    let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+    for (file, _, id) in outputs {
+        let path = folder.join(file);
+        let parent = folder_of(&path);
+        let real = folders
+            .entry(parent.to_owned())
+            .or_insert_with(|| parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
+        let real = real.join(path.file_name().unwrap_or_default());
+        if let Some(other) = seen.insert(real, id) {
+            let message = format!("two items write the same file: {other} and {id}");
+            return Err(usage(message).with_code(ErrorCode::OutputName).path(file.display().to_string()).hint(
+                "put {name} (the image's name without its ending) or {id} into the name: -o 'new/{name}.qcow2'",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an output that is a file of an image of the batch.
+fn refuse_images_as_outputs<'a>(
+    outputs: &[(PathBuf, bool, String)],
+    images: impl Iterator<Item = &'a PathBuf>,
+    folder: &Path,
+) -> Result<()> {
+    if outputs.is_empty() {
+        return Ok(());
+    }
+    let images: BTreeMap<(u64, u64), &PathBuf> =
+        images.filter_map(|image| Some((file_key(&folder.join(image))?, image))).collect();
+    for (file, ..) in outputs {
+        if let Some(image) = file_key(&folder.join(file)).and_then(|key| images.get(&key)) {
+            let message = format!(
+                "cannot write the output: it is the same file as {}, a file of an image of the batch",
+                image.display()
+            );
+            return Err(usage(message)
+                .with_code(ErrorCode::OutputIsInput)
+                .path(file.display().to_string())
+                .hint("choose another name or folder"));
+        }
+    }
+    Ok(())
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, Layer::Cli, message)
+}
