@@ -6,7 +6,7 @@ use super::disks::{image_files, open_briefly};
 use super::inject::inject;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Silent};
-use crate::block::Stage;
+use crate::block::{Image, Stage};
 use crate::error::Result;
 use crate::host::is_same_file;
 use crate::partition::{self, Content, PartitionTable};
@@ -15,6 +15,9 @@ use crate::units::ImageOffset;
 
 /// Where the boot sector of an NTFS volume has its serial number.
 const NTFS_SERIAL: u64 = 0x48;
+
+/// Bytes of two disks that are compared at once.
+const COMPARED_AT_ONCE: usize = 1 << 20;
 
 /// By what a disk is recognised in a copy of it: its size, its id, its partitions and the serial numbers of its NTFS volumes.
 #[derive(PartialEq, Eq)]
@@ -25,8 +28,8 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(stage: &Stage) -> Result<Self> {
-        let table: PartitionTable = partition::read(stage)?;
+    /// The identity of a disk with a partition table, or with a volume in place of one.
+    fn of(stage: &Stage, table: &PartitionTable) -> Result<Self> {
         let mut partitions = Vec::new();
         for partition in &table.partitions {
             let mut serial = [0; 8];
@@ -35,7 +38,7 @@ impl Identity {
             }
             partitions.push((partition.start.0, partition.length, serial));
         }
-        Ok(Self { disk: disk_facts(stage, &table)?, partitions })
+        Ok(Self { disk: disk_facts(stage, table)?, partitions })
     }
 }
 
@@ -104,5 +107,37 @@ fn is_of_image(request: &InjectRequest, out: &Path) -> Result<bool> {
         }
     }
     let original = open_briefly(request, &request.image)?;
-    Ok(Identity::of(&new)? == Identity::of(&original)?)
+    if new.len() != original.len() {
+        return Ok(false);
+    }
+    match (partition::read(&new), partition::read(&original)) {
+        (Ok(of_new), Ok(of_original)) => Ok(Identity::of(&new, &of_new)? == Identity::of(&original, &of_original)?),
+        // Nothing but its content identifies a disk that is neither divided nor a volume.
+        (Err(_), Err(_)) => has_same_content(request, new.image(), original.image()),
+        _ => Ok(false),
+    }
+}
+
+/// Compares two disks of one length; what both know to be zeros is not read.
+fn has_same_content(request: &InjectRequest, one: &dyn Image, other: &dyn Image) -> Result<bool> {
+    let (mut at, mut first, mut second) = (0, vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
+    while at < one.len() {
+        request.cancel.check()?;
+        let offset = ImageOffset(at);
+        let extents = (one.extent_at(offset, one.len() - at)?, other.extent_at(offset, one.len() - at)?);
+        let common = extents.0.length.min(extents.1.length);
+        if extents.0.kind.is_zero() && extents.1.kind.is_zero() {
+            at += common.max(1);
+            continue;
+        }
+        let count = usize::try_from(common.max(1)).unwrap_or(COMPARED_AT_ONCE).min(COMPARED_AT_ONCE);
+        let (Some(first), Some(second)) = (first.get_mut(..count), second.get_mut(..count)) else { return Ok(false) };
+        one.read_at(offset, first)?;
+        other.read_at(offset, second)?;
+        if first != second {
+            return Ok(false);
+        }
+        at += count as u64;
+    }
+    Ok(true)
 }

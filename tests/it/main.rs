@@ -21,6 +21,7 @@ macro_rules! tests {
 mod support;
 
 mod apply;
+mod batch;
 mod bitlocker;
 mod bitlocker_job;
 mod block;
@@ -52,4 +53,4 @@ fn main() -> std::process::ExitCode {
     cli::sandbox::child().unwrap_or_else(|| support::runner::run(trials()))
 }
 
-tests![in apply, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];
+tests![in apply, batch, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];

@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::document;
 use super::listing::List;
-use super::root::{answer, list, plain};
+use super::root::{answer, lines, list, plain};
 use crate::block::describe::ImageInfo;
 use crate::cli::{convert, diff, explain, failure, fsck, image, inspect, look, ntfs_log, progress, recover, reg, undo};
 use crate::drivers::list::Listing;
+use crate::fleet::{Event, ItemResult};
 use crate::job::look::Copied;
 use crate::job::{BootAnswer, Report};
 use crate::plan::saved::PlanDocument;
@@ -46,6 +47,12 @@ pub(super) const KINDS: &[Kind] = &[
     Kind::of::<convert::Answer>("convert", "convert without drivers"),
     Kind::of::<inspect::Answer>("inspect", "inspect"),
     Kind::of::<BootAnswer>("check", "check"),
+    Kind {
+        name: "batch-event",
+        about: "batch --json: each line; events.jsonl of --results",
+        make: |name, _| lines::<Event>(name, "event"),
+    },
+    Kind::of::<ItemResult>("batch-item", "batch --results: the file of an item"),
     Kind::of::<Listing>("drivers-list", "drivers list"),
     Kind::of::<fsck::Answer>("fsck", "fsck"),
     Kind::of::<ImageInfo>("image-info", "image info"),

@@ -16,6 +16,16 @@ pub(super) fn answer<T: JsonSchema>(name: &str) -> Value {
     finish(name, generator().into_root_schema_for::<T>(), None)
 }
 
+/// The schema of lines that are of several kinds, which the field `tag` tells apart.
+pub(super) fn lines<T: JsonSchema>(name: &str, tag: &str) -> Value {
+    let mut schema = answer::<T>(name);
+    let about = json!({ "type": "string", "description": "What the line tells." });
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.insert(tag.to_owned(), about);
+    }
+    schema
+}
+
 /// The schema of an answer that is printed in parts: the fields of `T`, and a list of `Item` under the name `list`.
 pub(super) fn list<T: JsonSchema, Item: JsonSchema>(name: &str, list: &str) -> Value {
     let mut generator = generator();

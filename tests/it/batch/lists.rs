@@ -1,0 +1,118 @@
+//! What the items of a batch are.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+
+use super::{batch, code, events, guests, inject, outcomes};
+use crate::inject::stderr;
+
+/// Ten thousand names, hostile ones among them, in two forms of a list; shards divide them without a gap.
+fn a_long_list_of_hostile_names_is_divided() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut names: Vec<Vec<u8>> = (0..10_000).map(|i| format!("none-{i}.qcow2").into_bytes()).collect();
+    names.extend(
+        [&b"-rf"[..], b"--json", b"a\nb", b"\x1b[31m", b"\xff\xfe", b"$(id)", b"*?[", b"{name}"].map(<[u8]>::to_vec),
+    );
+    let list = names.join(&0);
+    let mut seen = Vec::new();
+    for shard in ["0/2000", "1/2000", "1999/2000"] {
+        let mut command = batch(folder.path(), &format!("inspect - --json --shard {shard}"));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let list = list.clone();
+        let writer = std::thread::spawn(move || stdin.write_all(&list).unwrap());
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        let begun = events(&output)[0].clone();
+        assert_eq!(begun["items_in_all"], names.len(), "{}", stderr(&output));
+        let ended = outcomes(&output);
+        assert!(ended.iter().all(|(_, outcome)| outcome == "failed") && ended.len() as u64 == begun["items"]);
+        seen.extend(ended);
+    }
+    let count = seen.len();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), count, "an id in two shards");
+}
+
+/// Every hostile name is an item whose worker looks for a file of that name.
+fn hostile_names_reach_their_workers() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: [&[u8]; 7] = [b"-rf", b"--json", b"a b", b"\x1b[31m", b"\xff\xfe.qcow2", b"*?[", b"{name}.qcow2"];
+    for name in names {
+        guests(folder.path(), &["x"]);
+        std::fs::rename(folder.path().join("x"), folder.path().join(OsStr::from_bytes(name))).unwrap();
+    }
+    let mut command = batch(folder.path(), "inspect - --results results");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&names.join(&0)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(!output.stdout.contains(&0x1b), "a name steers the terminal");
+    let items = crate::inject::names(&folder.path().join("results/items"));
+    assert_eq!(items.len(), names.len());
+}
+
+/// What is no item is named with the reason, and what cannot be meant is refused before anything begins.
+fn a_file_is_one_item_and_outputs_are_each_items_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    guests(at, &["a.qcow2", "b.qcow2"]);
+    std::fs::hard_link(at.join("a.qcow2"), at.join("a2.qcow2")).unwrap();
+    std::fs::create_dir(at.join("sub")).unwrap();
+    std::fs::rename(at.join("b.qcow2"), at.join("sub/a.qcow2")).unwrap();
+    let output = batch(at, "inspect *.qcow2 --json").output().unwrap();
+    assert_eq!(events(&output)[0]["skipped"][0]["reason"], "the same file as a.qcow2");
+    assert_eq!(outcomes(&output).len(), 1);
+    for (line, word) in [
+        ("inspect none*.qcow2", "matches no file"),
+        ("inject a.qcow2 sub/a.qcow2 -o same.qcow2 --drivers .", "the same file"),
+        ("inject a.qcow2 sub/a.qcow2 -o {name}-new.qcow2 --drivers .", "the same file"),
+        ("inject a.qcow2 sub/a.qcow2 -o {nmae}.qcow2 --drivers .", "{nmae}"),
+        ("inject a.qcow2 -o sub/{name}.qcow2 sub/a.qcow2 --drivers .", "the same file"),
+        ("inject a.qcow2 --drivers .", "no destination"),
+        ("inject a.qcow2 --in-place", "--drivers"),
+        ("convert a.qcow2", "--output"),
+        ("inspect a.qcow2 --shard 2/2", "counted from 0"),
+        ("inspect a.qcow2 --shard auto", "cannot tell the shard"),
+        ("inspect a.qcow2 --results no/such/folder", "cannot make the results folder"),
+    ] {
+        let mut command = batch(at, line);
+        for variable in ["JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID", "CI_NODE_INDEX"] {
+            command.env_remove(variable);
+        }
+        let output = command.output().unwrap();
+        assert!(matches!(output.status.code(), Some(2 | 7)), "{line}: {:?}", output.status);
+        assert!(stderr(&output).contains(word), "{line}: {}", stderr(&output));
+        assert!(!at.join("same.qcow2").exists());
+    }
+    let output = inject(at, "a.qcow2 sub/a.qcow2 -o new-{id}.qcow2").output().unwrap();
+    // The file has another name: as in the single command, only an edit in place minds.
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// A backing file is not an item; overlays over it are.
+fn a_file_that_another_item_needs_is_not_an_item() {
+    let Some(qemu_img) = crate::support::program("qemu-img") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    guests(at, &["base.qcow2"]);
+    for name in ["one.qcow2", "two.qcow2"] {
+        let mut create = std::process::Command::new(&qemu_img);
+        create.current_dir(at).args(["create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", name]);
+        crate::support::run(&mut create);
+    }
+    let before = std::fs::read(at.join("base.qcow2")).unwrap();
+    let output = inject(at, "*.qcow2 --in-place --no-undo --json").output().unwrap();
+    assert_eq!(outcomes(&output), super::pairs(&[("one.qcow2", "done"), ("two.qcow2", "done")]), "{}", stderr(&output));
+    assert!(std::fs::read(at.join("base.qcow2")).unwrap() == before);
+}
+
+tests![
+    a_long_list_of_hostile_names_is_divided,
+    hostile_names_reach_their_workers,
+    a_file_is_one_item_and_outputs_are_each_items_own,
+    a_file_that_another_item_needs_is_not_an_item,
+];

@@ -1,0 +1,56 @@
+//! Running a batch again goes on from where it stopped.
+
+use super::{batch, code, events, guests, inject, outcomes, pairs};
+use crate::inject::{fixture_drivers, stderr, winject};
+
+/// What is done is seen in the images, and only looked at.
+fn in_place_the_image_itself_says_that_it_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    guests(at, &["a.qcow2", "b.qcow2"]);
+    let first = inject(at, "a.qcow2 --in-place --no-undo").output().unwrap();
+    assert_eq!(code(&first), 0, "{}", stderr(&first));
+    let before = std::fs::read(at.join("a.qcow2")).unwrap();
+    let again = inject(at, "*.qcow2 --in-place --no-undo --json --results results").output().unwrap();
+    assert_eq!(outcomes(&again), pairs(&[("a.qcow2", "already-done"), ("b.qcow2", "done")]));
+    assert!(std::fs::read(at.join("a.qcow2")).unwrap() == before);
+    let third = inject(at, "*.qcow2 --in-place --no-undo --json --results results").output().unwrap();
+    assert!(events(&third).iter().all(|event| event["attempt"].as_u64().is_none_or(|attempt| attempt == 2)));
+    assert_eq!(code(&third), 0);
+}
+
+/// A finished output that stands for its image is done; another file of its name is refused and stays.
+fn a_finished_output_is_done_and_a_foreign_one_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    guests(at, &["a.qcow2", "b.qcow2"]);
+    for (line, plain) in [
+        ("inject [ab].qcow2 -o {name}.raw", false),
+        ("inject [ab].qcow2 --overlay {name}-over.qcow2", false),
+        ("convert [ab].qcow2 -o {name}-plain.raw", true),
+    ] {
+        let run = || {
+            let mut command = batch(at, line);
+            if !plain {
+                command.arg("--drivers").arg(fixture_drivers());
+            }
+            command.arg("--json").output().unwrap()
+        };
+        let (first, second) = (run(), run());
+        assert_eq!(outcomes(&first), pairs(&[("a.qcow2", "done"), ("b.qcow2", "done")]), "{line}: {}", stderr(&first));
+        let done = pairs(&[("a.qcow2", "already-done"), ("b.qcow2", "already-done")]);
+        assert_eq!((outcomes(&second), code(&second)), (done, 0), "{line}: {}", stderr(&second));
+    }
+    for foreign in [vec![7; 1 << 16], std::fs::read(at.join("a-plain.raw")).unwrap()] {
+        std::fs::write(at.join("a.raw"), &foreign).unwrap();
+        let output = inject(at, "a.qcow2 -o {name}.raw --json").output().unwrap();
+        assert_eq!((outcomes(&output), code(&output)), (pairs(&[("a.qcow2", "failed")]), 1));
+        assert!(std::fs::read(at.join("a.raw")).unwrap() == foreign);
+    }
+    // The single command refuses what it did before.
+    let mut single = winject();
+    let single = single.current_dir(at).args(["convert", "a.qcow2", "a-plain.raw"]).output().unwrap();
+    assert_eq!(code(&single), 2);
+}
+
+tests![in_place_the_image_itself_says_that_it_is_done, a_finished_output_is_done_and_a_foreign_one_refused];
