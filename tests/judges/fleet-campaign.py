@@ -43,24 +43,33 @@ def digest(path):
 
 
 def template(guest, folder):
-    """A copy of the guest whose NTFS boot sector lies uncompressed, and where its serial number lies in the file."""
+    """A copy of the guest whose NTFS boot sector and its backup lie uncompressed, and where their serial numbers lie in the file."""
     path = os.path.join(folder, 'template.qcow2')
     shutil.copyfile(guest, path)
     raw = os.path.join(folder, 'template.raw')
     must('qemu-img', 'convert', '-O', 'raw', path, raw)
     with open(raw, 'rb') as file:
-        size = os.path.getsize(raw)
-        start = next(at for at in range(0, size, 1 << 20) if is_ntfs(file, at))
-        cluster = start & ~0xffff
-        file.seek(cluster)
-        content = os.path.join(folder, 'cluster')
-        with open(content, 'wb') as out:
-            out.write(file.read(1 << 16))
-    must('qemu-io', '-f', 'qcow2', '-c', 'write -s %s %d %d' % (content, cluster, 1 << 16), path)
+        start = next(at for at in range(0, os.path.getsize(raw), 1 << 20) if is_ntfs(file, at))
+        file.seek(start)
+        boot = file.read(512)
+        sector = int.from_bytes(boot[11:13], 'little')
+        places = [start, start + int.from_bytes(boot[40:48], 'little') * sector]
+        for place in places:
+            if not is_ntfs(file, place):
+                sys.exit('fleet-campaign: no backup of the boot sector at %d' % place)
+            cluster = place & ~0xffff
+            file.seek(cluster)
+            content = os.path.join(folder, 'cluster')
+            with open(content, 'wb') as out:
+                out.write(file.read(1 << 16))
+            must('qemu-io', '-f', 'qcow2', '-c', 'write -s %s %d %d' % (content, cluster, 1 << 16), path)
     extents = json.loads(must('qemu-img', 'map', '--output=json', path))
-    extent = next(e for e in extents if e['start'] <= start < e['start'] + e['length'])
+    found = []
+    for place in places:
+        extent = next(e for e in extents if e['start'] <= place < e['start'] + e['length'])
+        found.append(extent['offset'] + place - extent['start'] + 0x48)
     os.unlink(raw)
-    return path, extent['offset'] + start - extent['start'] + 0x48
+    return path, found
 
 
 def is_ntfs(file, at):
@@ -151,7 +160,7 @@ def main():
     os.mkdir(images)
     wrong = []
     try:
-        source, serial = template(args.guest, folder)
+        source, serials = template(args.guest, folder)
         names, bad = [], {}
         wanted = max(args.count // 100, len(WAYS) if args.count >= 100 else 1)
         for number, victim in enumerate(chance.sample(range(args.count), wanted)):
@@ -159,9 +168,11 @@ def main():
         for number in range(args.count):
             path = os.path.join(images, 'vm-%05d.qcow2' % number)
             shutil.copyfile(source, path)
+            number_of_volume = chance.randbytes(8)
             with open(path, 'r+b') as file:
-                file.seek(serial)
-                file.write(chance.randbytes(8))
+                for serial in serials:
+                    file.seek(serial)
+                    file.write(number_of_volume)
             if number in bad:
                 damage(path, bad[number], chance)
             names.append(path)
