@@ -26,16 +26,19 @@ struct Suite {
     cases: Vec<Case>,
 }
 
+/// A test.
 #[derive(Debug, Clone)]
-struct Case {
-    name: String,
-    outcome: Outcome,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) outcome: Outcome,
     /// What else was found, a line each.
-    output: Vec<String>,
+    pub(crate) output: Vec<String>,
 }
 
+/// What became of a test.
 #[derive(Debug, Clone)]
-enum Outcome {
+pub(crate) enum Outcome {
+    /// It passed.
     Passed,
     /// Not decided, or without weight for the answer; why.
     Skipped(String),
@@ -90,54 +93,102 @@ impl Junit {
     /// The document. Whatever strings it holds, it is well-formed XML 1.0.
     #[must_use]
     pub fn to_xml(&self) -> String {
-        let mut out = format!("{JUNIT_START}{}\" {}>\n", self.verb, counts(self.suites.iter().flat_map(|s| &s.cases)));
+        let mut out = start(self.verb, &Counts::of(self.suites.iter().flat_map(|s| &s.cases)));
         // Writing to a String cannot fail.
         let _ = self.suites.iter().try_for_each(|suite| self.write_suite(&mut out, suite));
-        out.push_str("</testsuites>\n");
+        out.push_str(END);
         out
     }
 
     fn write_suite(&self, out: &mut String, suite: &Suite) -> std::fmt::Result {
-        let name = xml(&suite.name);
-        writeln!(out, "  <testsuite name=\"{name}\" {}>", counts(suite.cases.iter()))?;
-        for case in &suite.cases {
-            write!(out, "    <testcase classname=\"winject.{}.{name}\" name=\"{}\">", self.verb, xml(&case.name))?;
-            let message = |lines: &[String]| lines.first().map(|line| xml(line)).unwrap_or_default();
-            match &case.outcome {
-                Outcome::Passed => {}
-                Outcome::Skipped(why) => write!(out, "<skipped message=\"{}\"/>", xml(why))?,
-                Outcome::Failed(lines) => {
-                    write!(out, "<failure message=\"{}\" type=\"failure\">{}</failure>", message(lines), text(lines))?;
-                }
-                Outcome::Error(why) => write!(out, "<error message=\"{}\" type=\"error\"/>", xml(why))?,
-            }
-            if !case.output.is_empty() {
-                write!(out, "<system-out>{}</system-out>", text(&case.output))?;
-            }
-            out.push_str("</testcase>\n");
-        }
-        out.push_str("  </testsuite>\n");
+        out.push_str(&suite_start(&suite.name, &Counts::of(suite.cases.iter())));
+        let class = format!("{}.{}", self.verb, suite.name);
+        suite.cases.iter().try_for_each(|case| case.write(out, &class, None))?;
+        out.push_str(SUITE_END);
         Ok(())
+    }
+}
+
+/// The beginning of a document about `verb`.
+pub(crate) fn start(verb: &str, counts: &Counts) -> String {
+    format!("{JUNIT_START}{}\" {counts}>\n", xml(verb))
+}
+
+/// The end of a document.
+pub(crate) const END: &str = "</testsuites>\n";
+
+/// The beginning of a suite.
+pub(crate) fn suite_start(name: &str, counts: &Counts) -> String {
+    format!("  <testsuite name=\"{}\" {counts}>\n", xml(name))
+}
+
+/// The end of a suite.
+pub(crate) const SUITE_END: &str = "  </testsuite>\n";
+
+impl Case {
+    /// Writes the test; `class` is what it is a test of, `seconds` how long it took.
+    pub(crate) fn write(&self, out: &mut String, class: &str, seconds: Option<f64>) -> std::fmt::Result {
+        write!(out, "    <testcase classname=\"winject.{}\" name=\"{}\"", xml(class), xml(&self.name))?;
+        if let Some(seconds) = seconds {
+            write!(out, " time=\"{seconds:.3}\"")?;
+        }
+        out.push('>');
+        let message = |lines: &[String]| lines.first().map(|line| xml(line)).unwrap_or_default();
+        match &self.outcome {
+            Outcome::Passed => {}
+            Outcome::Skipped(why) => write!(out, "<skipped message=\"{}\"/>", xml(why))?,
+            Outcome::Failed(lines) => {
+                write!(out, "<failure message=\"{}\" type=\"failure\">{}</failure>", message(lines), text(lines))?;
+            }
+            Outcome::Error(why) => write!(out, "<error message=\"{}\" type=\"error\"/>", xml(why))?,
+        }
+        if !self.output.is_empty() {
+            write!(out, "<system-out>{}</system-out>", text(&self.output))?;
+        }
+        out.push_str("</testcase>\n");
+        Ok(())
+    }
+}
+
+/// How many tests there are, and what became of them. Shown as attributes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) tests: u64,
+    pub(crate) failures: u64,
+    pub(crate) errors: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Counts {
+    fn of<'c>(cases: impl Iterator<Item = &'c Case>) -> Self {
+        let mut counts = Self::default();
+        cases.for_each(|case| counts.add(&case.outcome, 1));
+        counts
+    }
+
+    /// Counts so many tests of an outcome.
+    pub(crate) fn add(&mut self, outcome: &Outcome, tests: u64) {
+        self.tests = self.tests.saturating_add(tests);
+        let place = match outcome {
+            Outcome::Passed => return,
+            Outcome::Skipped(_) => &mut self.skipped,
+            Outcome::Failed(_) => &mut self.failures,
+            Outcome::Error(_) => &mut self.errors,
+        };
+        *place = place.saturating_add(tests);
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tests, failures, errors, skipped } = self;
+        write!(f, "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\"")
     }
 }
 
 /// Lines as the text of an element.
 fn text(lines: &[String]) -> String {
     lines.iter().map(|line| xml(line)).collect::<Vec<_>>().join("\n")
-}
-
-fn counts<'c>(cases: impl Iterator<Item = &'c Case>) -> String {
-    let (mut tests, mut failures, mut errors, mut skipped) = (0_usize, 0_usize, 0_usize, 0_usize);
-    for case in cases {
-        tests += 1;
-        match case.outcome {
-            Outcome::Passed => {}
-            Outcome::Skipped(_) => skipped += 1,
-            Outcome::Failed(_) => failures += 1,
-            Outcome::Error(_) => errors += 1,
-        }
-    }
-    format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\"")
 }
 
 /// The findings at a gate; `None` if there are none.

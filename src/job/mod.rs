@@ -23,7 +23,7 @@ mod hive_check;
 mod hive_name;
 mod inject;
 mod inspect;
-mod junit;
+pub(crate) mod junit;
 mod locate;
 mod log_replay;
 pub mod look;

@@ -3,10 +3,10 @@
 
 Judges a page in headless Chromium, driven through chromedriver: at 400 and 1600 px, in light and dark, nothing may be
 wider than the window, no text may be cut off, and the console must stay empty. With FOLDER a screenshot of each goes there.
-The page's tags must be balanced, and it may name no other file. Needs /usr/bin/chromium and /usr/bin/chromedriver.
+The page's tags must be balanced, and it may need no other file; links lead to a part of it, or to a file that lies with it. Needs /usr/bin/chromium and /usr/bin/chromedriver.
 Exit: 0 all is well, 1 something is not.
 """
-import base64, html.parser, json, os, re, shutil, socket, subprocess, sys, tempfile, time, urllib.request
+import base64, html.parser, json, os, re, shutil, socket, subprocess, sys, tempfile, time, urllib.parse, urllib.request
 
 page = os.path.abspath(sys.argv[1])
 folder = sys.argv[2] if len(sys.argv) > 2 else None
@@ -26,7 +26,13 @@ class Tags(html.parser.HTMLParser):
         if tag in ("script", "link", "img", "iframe", "object", "embed"):
             faults.append(f"<{tag}>")
         for name, value in attributes:
-            if name in ("src", "href", "onclick", "onload"):
+            if tag == "a" and name == "href" and not re.match("[a-zA-Z][a-zA-Z0-9+.-]*:|/", value):
+                # A part of the page, or a file that lies with it.
+                file, _, part = value.partition("#")
+                file = os.path.join(os.path.dirname(page), urllib.parse.unquote(file))
+                if not os.path.exists(file) or (part and f'id="{part}"' not in text):
+                    faults.append(f"a dead link: {value}")
+            elif name in ("src", "href", "onclick", "onload"):
                 faults.append(f"{tag} {name}={value}")
 
     def handle_startendtag(self, tag, attributes):

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::merge;
 use crate::cli::numbers::{parse_number, parse_threads};
 use crate::cli::{check, convert, inject, inspect};
 use crate::fleet::Shard;
@@ -47,6 +48,8 @@ pub(super) enum Job {
     Inject(JobArgs<inject::Args>),
     /// Convert many images to qcow2 or raw
     Convert(ConvertArgs),
+    /// Join the results of shards and runs: every item exactly once
+    Merge(merge::Args),
 }
 
 // The options of a job, and those of the batch
@@ -112,7 +115,8 @@ pub(super) struct BatchArgs {
     #[arg(long, value_name = "COUNT", requires = "shard", value_parser = parse_shards)]
     pub(super) shard_count: Option<u32>,
 
-    /// Write the results into this folder: events.jsonl, and a file for each item
+    /// Write the results into this folder: events.jsonl, a file for each item, and at the end items.jsonl, fleet.html,
+    /// junit.xml and winject.prom
     #[arg(long, value_name = "FOLDER")]
     pub(super) results: Option<PathBuf>,
 }

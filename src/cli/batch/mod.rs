@@ -5,6 +5,7 @@ mod document;
 mod engines;
 mod gather;
 mod job;
+pub(super) mod merge;
 mod probe;
 mod show;
 mod worker_args;
@@ -26,9 +27,13 @@ use super::signals::{self, Subject};
 use super::{convert, inject};
 use crate::clock::FileTime;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::shell_argument;
 use crate::exit::ExitCode;
+use crate::fleet::files;
+use crate::fleet::merge::Merged;
 use crate::fleet::results::Results;
 use crate::fleet::supervisor::{self, Batch, Summary};
+use crate::fleet::tally::Tally;
 use crate::fleet::{Begun, Ended, Event, Item, Shard};
 
 /// Memory that a worker is counted with: the budget of its stage (64 MiB), and three times as much for what it reads.
@@ -50,6 +55,9 @@ struct Asked {
 /// What is wrong with the command line, the document or the list: nothing was begun then. When the results cannot be written.
 /// That an item failed is an answer, not an error.
 pub fn run(args: Args, root: &Command, matches: &ArgMatches, ui: &Ui) -> Result<ExitCode> {
+    if let Some(Job::Merge(args)) = &args.job {
+        return merge::run(args, ui);
+    }
     // From now on a signal is the batch's to answer, which waits for its workers.
     let _hold = signals::cancel().hold_through();
     signals::set_subject(Subject::Batch);
@@ -107,12 +115,13 @@ fn work(
     let sources = |item: &Item| item.disks.iter().map(|disk| folder.join(disk)).collect::<Vec<_>>();
     let all_sources: Vec<PathBuf> = batch.items.iter().flat_map(sources).collect();
     let mut results = match &options.results {
-        Some(path) => Some(Results::open(path, &all_sources, &signals::cancel())?),
+        Some(path) => files::check(path).and_then(|()| Results::open(path, &all_sources, &signals::cancel())).map(Some)?,
         None => None,
     };
     drop(all_sources);
     batch.attempt = results.as_ref().map_or(1, Results::attempt);
     let mut printer = Printer::new(ui);
+    let mut tally = Tally::default();
     let mut tell = |event: &Event, results: &mut Option<Results>| {
         printer.show(event);
         results.as_mut().map_or(Ok(()), |results| results.add(event))
@@ -137,6 +146,9 @@ fn work(
     let disks: std::collections::BTreeMap<&str, &Item> =
         batch.items.iter().map(|item| (item.id.as_str(), item)).collect();
     let summary = supervisor::run(&batch, &signals::count, &mut |event, answer| {
+        if let Event::Finished(finished) = &event {
+            tally.add(finished);
+        }
         if let (Event::Finished(finished), Some(results)) = (&event, &results)
             && finished.report.is_some()
         {
@@ -153,9 +165,29 @@ fn work(
         stopped: summary.stopped.clone(),
     };
     tell(&Event::Ended(ended), &mut results)?;
-    results.map_or(Ok(()), |results| results.sync())?;
+    results.as_ref().map_or(Ok(()), Results::sync)?;
     printer.end(job, &summary);
+    let page = options.results.as_ref().map(|path| shell_argument(&path.join(files::PAGE_FILE), files::PAGE_FILE));
+    printer.summarise(&tally, summary.seconds, page.as_deref());
+    // The results are open: no other run appends to them meanwhile.
+    options.results.as_ref().map_or(Ok(()), |path| write_files(path, batch.items.len() as u64))?;
+    drop(results);
     Ok(summary)
+}
+
+/// Writes the files that are made from all runs in the results folder of a shard of so many items.
+fn write_files(folder: &Path, items: u64) -> Result<()> {
+    let folders = [folder.to_owned()];
+    let write = || {
+        let mut merged = Merged::read(&folders)?;
+        merged.take_as_shard(items);
+        let tally = merged.tally()?;
+        files::write(&mut merged, &tally, folder, &folders, &signals::cancel())
+    };
+    write().map(drop).map_err(|error| {
+        let folder = shell_argument(folder, "FOLDER");
+        error.hint(format!("the items are done; these files are made again by: winject batch merge {folder} -o {folder}"))
+    })
 }
 
 /// What is asked for, from the command line or the document.
@@ -173,6 +205,7 @@ fn ask(args: Args, root: &Command, matches: &ArgMatches) -> Result<Asked> {
         Job::Check(args) => (JobKind::Check, args.batch),
         Job::Inject(args) => (JobKind::Inject, args.batch),
         Job::Convert(args) => (JobKind::Convert, args.batch),
+        Job::Merge(_) => return Err(Error::bug(Layer::Cli, "merge is not a job of a batch")),
     };
     let own = || root.find_subcommand("batch")?.find_subcommand(kind.name());
     let below = matches.subcommand_matches("batch").and_then(|matches| matches.subcommand_matches(kind.name()));

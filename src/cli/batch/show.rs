@@ -2,7 +2,9 @@
 
 use super::job::JobKind;
 use crate::cli::Ui;
+use crate::fleet::summary::summary;
 use crate::fleet::supervisor::Summary;
+use crate::fleet::tally::Tally;
 use crate::fleet::{Begun, Event, Finished, Outcome};
 
 /// Prints events to standard output.
@@ -61,5 +63,10 @@ impl<'a> Printer<'a> {
             .collect();
         let stopped = summary.stopped.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
         self.ui.done(&format!("{}: {} in {:.1} s{stopped}", job.name(), counts.join(", "), summary.seconds));
+    }
+
+    /// Prints the summary: what became of the items, why, and what to run next.
+    pub(super) fn summarise(&self, tally: &Tally, seconds: f64, page: Option<&str>) {
+        summary(tally, Some(seconds), page).lines().for_each(|line| self.ui.done(line));
     }
 }

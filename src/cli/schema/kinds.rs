@@ -8,6 +8,7 @@ use super::document;
 use super::listing::List;
 use super::root::{answer, lines, list, plain};
 use crate::block::describe::ImageInfo;
+use crate::cli::batch::merge;
 use crate::cli::{convert, diff, explain, failure, fsck, image, inspect, look, ntfs_log, progress, recover, reg, undo};
 use crate::drivers::list::Listing;
 use crate::fleet::{Event, ItemResult};
@@ -74,6 +75,7 @@ pub(super) const KINDS: &[Kind] = &[
     },
     Kind::of::<reg::EditAnswer>("reg-edit", "reg set, reg delete, reg import"),
     Kind::of::<reg::CheckAnswer>("reg-check", "reg check"),
+    Kind::of::<merge::Answer>("batch-merge", "batch merge"),
     Kind::of::<explain::Answer>("explain", "explain CODE, explain --list"),
     Kind::of::<progress::ProgressLine>("progress", "any command with --progress json, on standard error"),
     Kind::of::<failure::Answer>("error", "any command that fails"),

@@ -7,7 +7,7 @@
 
 mod collect;
 mod fields;
-mod html;
+pub(crate) mod html;
 mod markdown;
 mod planned;
 mod recommend;

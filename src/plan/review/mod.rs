@@ -17,5 +17,5 @@ mod text;
 
 pub(crate) use html::write_html;
 pub use model::{Item, Line, Mark, Review, Section};
-pub(crate) use page::{page, page_start};
+pub(crate) use page::{PAGE_END, page, page_head, page_start};
 pub(crate) use registry::planned_lines;

@@ -12,14 +12,23 @@ const STYLE: &str = include_str!("page.css");
 /// is HTML.
 #[must_use]
 pub(crate) fn page(mark: &str, title: &str, style: &str, body: &str) -> String {
+    format!("{}{body}{PAGE_END}", page_head(mark, title, style))
+}
+
+/// The beginning of a page that is written piece by piece, down to its body; see [`page`].
+#[must_use]
+pub(crate) fn page_head(mark: &str, title: &str, style: &str) -> String {
     format!(
         "{}<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
+         <title>{}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n",
         page_start(mark),
         html(title)
     )
 }
+
+/// The end of a page.
+pub(crate) const PAGE_END: &str = "</body>\n</html>\n";
 
 /// The first bytes of a page with this mark, by which it is recognised.
 #[must_use]

@@ -1,8 +1,8 @@
 //! The report as a page: one HTML file that needs no other, without scripts.
 
 mod gates;
-mod phases;
-mod verdict;
+pub(crate) mod phases;
+pub(crate) mod verdict;
 
 use super::fields::Report;
 use super::sections;
@@ -13,8 +13,8 @@ use crate::plan::review::{Item, Line, Section, page, page_start, write_html};
 /// What the page is to programs.
 const MARK: &str = "winject report";
 
-/// The look of what only this page has.
-const STYLE: &str = include_str!("report.css");
+/// The look of verdicts, findings and bars, which the page of a fleet has, too.
+pub(crate) const STYLE: &str = include_str!("report.css");
 
 /// Lines of a difference that are shown at once; a longer one is folded up.
 const OPEN_LINES_MAX: usize = 40;

@@ -1,0 +1,412 @@
+//! The results of several runs and shards as one: every id once, with its last attempt.
+//!
+//! Of each item, its id and the place of its record are held, no texts: about 200 bytes an item.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::outcome::Outcome;
+use super::record::{Begun, EVENTS_FILE, Event, Finished, Shard};
+use super::tally::Tally;
+use crate::error::{Error, Kind, Layer, Result};
+use crate::host;
+
+/// Longest line that is read, in bytes; a longer one counts as cut off.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+/// Ids that are named of those that are missing or double.
+const NAMED_MAX: usize = 100;
+
+/// A results folder.
+#[derive(Debug)]
+struct Source {
+    folder: PathBuf,
+    events: BufReader<File>,
+}
+
+/// What is known of an item.
+#[derive(Debug)]
+struct Entry {
+    /// What became of it; `None` if no attempt has ended.
+    outcome: Option<Outcome>,
+    source: usize,
+    /// Where its record begins in the events.
+    offset: u64,
+    /// The time of its record.
+    time: Box<str>,
+    shard: Shard,
+    is_double: bool,
+}
+
+/// The runs of one shard, or of a batch without shards.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// Items that its last run has.
+    items: u64,
+    items_in_all: u64,
+}
+
+/// Ids of which a number is known, and the first by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them.
+    pub named: Vec<String>,
+}
+
+impl Ids {
+    fn add(&mut self, id: &str) {
+        self.count = self.count.saturating_add(1);
+        if self.named.len() < NAMED_MAX {
+            self.named.push(id.to_owned());
+        }
+    }
+}
+
+/// What is wrong with the results as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Shards of which no folder has results, counted from 0.
+    pub missing_shards: Vec<u32>,
+    /// Items of which no attempt has ended.
+    pub missing: Ids,
+    /// Items that are missing, and whose ids are not known: those of missing shards, and of runs that were killed before they
+    /// had named their items.
+    pub missing_unnamed: u64,
+    /// Items that two shards or batches have.
+    pub double: Ids,
+    /// What does not belong together, a sentence each.
+    pub disagreements: Vec<String>,
+}
+
+impl Faults {
+    /// Whether every item is there once.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// How many items are missing.
+    #[must_use]
+    pub fn missing_items(&self) -> u64 {
+        self.missing.count.saturating_add(self.missing_unnamed)
+    }
+
+    /// A sentence for each fault.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        let mut out = self.disagreements.clone();
+        let list = |names: &[String], all: u64| {
+            let more = all.saturating_sub(names.len() as u64);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{}{more}", names.join(", "))
+        };
+        if !self.missing_shards.is_empty() {
+            let shards: Vec<String> = self.missing_shards.iter().map(ToString::to_string).collect();
+            out.push(format!("no results of shard {}", shards.join(", ")));
+        }
+        if self.missing.count > 0 {
+            out.push(format!("{} without a result: {}", items(self.missing.count), list(&self.missing.named, self.missing.count)));
+        }
+        if self.missing_unnamed > 0 {
+            out.push(format!("{} missing, whose ids are not in the results", items(self.missing_unnamed)));
+        }
+        if self.double.count > 0 {
+            let named = list(&self.double.named, self.double.count);
+            out.push(format!("{} in the results of two shards or batches: {named}", items(self.double.count)));
+        }
+        out
+    }
+}
+
+fn items(count: u64) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
+/// Joined results.
+#[derive(Debug)]
+pub struct Merged {
+    sources: Vec<Source>,
+    entries: BTreeMap<String, Entry>,
+    /// `inspect`, `check`, `inject` or `convert`.
+    pub job: String,
+    /// Whether the job wrote nothing.
+    pub dry_run: bool,
+    /// Name and version of the program of the last run that was read.
+    pub tool: String,
+    /// How many shards there are.
+    pub shards: u32,
+    /// How many items all shards have together.
+    pub expected: u64,
+    /// Time of the latest record, ISO 8601; empty without one.
+    pub time: String,
+    /// What is wrong.
+    pub faults: Faults,
+    /// Lines that were cut off or are of another kind.
+    pub unread: u64,
+}
+
+impl Merged {
+    /// Reads the results in `folders`. A folder that is named twice counts once.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a folder without results, or results of different jobs; [`Kind::Io`].
+    pub fn read(folders: &[PathBuf]) -> Result<Self> {
+        let mut merged = Self {
+            sources: Vec::new(),
+            entries: BTreeMap::new(),
+            job: String::new(),
+            dry_run: false,
+            tool: String::new(),
+            shards: 1,
+            expected: 0,
+            time: String::new(),
+            faults: Faults::default(),
+            unread: 0,
+        };
+        let mut runs: BTreeMap<(usize, u32, u32), Seen> = BTreeMap::new();
+        let mut keys = Vec::new();
+        for folder in folders {
+            let path = folder.join(EVENTS_FILE);
+            let file = host::open(&path, false).map_err(|error| {
+                error
+                    .into_error("results", &path, Layer::Job)
+                    .hint("name folders that winject batch … --results FOLDER has written")
+            })?;
+            let key = std::fs::canonicalize(&path).unwrap_or(path);
+            if keys.contains(&key) {
+                continue;
+            }
+            keys.push(key);
+            merged.sources.push(Source { folder: folder.clone(), events: BufReader::new(file) });
+            merged.read_source(merged.sources.len() - 1, &mut runs)?;
+        }
+        merged.judge(&runs);
+        Ok(merged)
+    }
+
+    fn read_source(&mut self, source: usize, runs: &mut BTreeMap<(usize, u32, u32), Seen>) -> Result<()> {
+        let mut offset = 0;
+        let mut shard = None;
+        while let Some((start, line)) = self.next_line(source, &mut offset)? {
+            let Some(event) = line.and_then(|line| Event::from_line(&line)) else {
+                self.unread = self.unread.saturating_add(1);
+                continue;
+            };
+            match event {
+                Event::Begun(begun) => {
+                    self.begin(source, &begun)?;
+                    shard = Some(begun.shard);
+                    // Batches without shards are known by their folders only.
+                    let key = if begun.shard.count > 1 { usize::MAX } else { source };
+                    let seen = Seen { items: begun.items, items_in_all: begun.items_in_all };
+                    runs.insert((key, begun.shard.count, begun.shard.index), seen);
+                }
+                Event::Planned(planned) => {
+                    let entry = Entry {
+                        outcome: None,
+                        source,
+                        offset: start,
+                        time: "".into(),
+                        shard: shard.unwrap_or_default(),
+                        is_double: false,
+                    };
+                    self.add(planned.id, entry);
+                }
+                Event::Finished(finished) => {
+                    let entry = Entry {
+                        outcome: Some(finished.outcome),
+                        source,
+                        offset: start,
+                        time: finished.time.as_str().into(),
+                        shard: finished.shard,
+                        is_double: false,
+                    };
+                    if finished.time > self.time {
+                        self.time = finished.time;
+                    }
+                    self.add(finished.id, entry);
+                }
+                Event::Started(_) | Event::Progress(_) | Event::Ended(_) => {}
+            }
+        }
+        if shard.is_none() {
+            let path = self.sources.get(source).map(|source| source.folder.display().to_string()).unwrap_or_default();
+            return Err(Error::new(Kind::Usage, Layer::Job, format!("no results of winject batch: {EVENTS_FILE} has no run"))
+                .path(path)
+                .hint("name folders that winject batch … --results FOLDER has written"));
+        }
+        Ok(())
+    }
+
+    /// Takes what a run says of itself.
+    fn begin(&mut self, source: usize, begun: &Begun) -> Result<()> {
+        if self.job.is_empty() {
+            self.job.clone_from(&begun.job);
+            self.dry_run = begun.dry_run;
+        }
+        if self.job != begun.job {
+            let folder = self.sources.get(source).map(|source| source.folder.display().to_string()).unwrap_or_default();
+            let message = format!("cannot merge results of different jobs: {} and {}", self.job, begun.job);
+            return Err(Error::new(Kind::Usage, Layer::Job, message).path(folder).hint("merge the folders of each job by themselves"));
+        }
+        self.dry_run &= begun.dry_run;
+        self.tool.clone_from(&begun.tool);
+        Ok(())
+    }
+
+    fn add(&mut self, id: String, new: Entry) {
+        use std::collections::btree_map::Entry::{Occupied, Vacant};
+        match self.entries.entry(id) {
+            Vacant(place) => drop(place.insert(new)),
+            Occupied(mut place) => {
+                let old = place.get_mut();
+                // A shard may have been run again with another folder. Batches without shards have nothing in common.
+                let is_other_run = old.source != new.source && (old.shard.count == 1 || new.shard.count == 1);
+                let is_double = old.is_double || old.shard != new.shard || is_other_run;
+                // An attempt that did not come to the item says nothing of it.
+                let says_more = match (old.outcome, new.outcome) {
+                    (_, None) => false,
+                    (Some(known), Some(Outcome::NotStarted)) if known != Outcome::NotStarted => false,
+                    (Some(Outcome::NotStarted), Some(known)) if known != Outcome::NotStarted => true,
+                    _ => old.source == new.source || new.time >= old.time,
+                };
+                if says_more {
+                    *old = new;
+                }
+                old.is_double = is_double;
+            }
+        }
+    }
+
+    /// Finds what is missing, double, or does not belong together.
+    fn judge(&mut self, runs: &BTreeMap<(usize, u32, u32), Seen>) {
+        let faults = &mut self.faults;
+        for (id, entry) in &self.entries {
+            if entry.outcome.is_none() {
+                faults.missing.add(id);
+            }
+            if entry.is_double {
+                faults.double.add(id);
+            }
+        }
+        let mut counts: Vec<u32> = runs.keys().map(|(_, count, _)| *count).collect();
+        counts.sort_unstable();
+        counts.dedup();
+        self.shards = counts.last().copied().unwrap_or(1);
+        if counts.len() > 1 {
+            let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();
+            faults.disagreements.push(format!("the results are of different numbers of shards: {}", counts.join(", ")));
+        }
+        let of_shards = |(key, _): &(&(usize, u32, u32), &Seen)| key.1 == self.shards;
+        let totals: Vec<u64> = runs.iter().filter(of_shards).map(|(_, seen)| seen.items_in_all).collect();
+        if self.shards > 1 {
+            let present: Vec<u32> = runs.iter().filter(of_shards).map(|(key, _)| key.2).collect();
+            // A count comes from the records: only so many are named as can be looked at.
+            let missing = (0..self.shards).filter(|index| present.binary_search(index).is_err());
+            faults.missing_shards = missing.take(NAMED_MAX).collect();
+            let (least, most) = (totals.iter().min().copied().unwrap_or(0), totals.iter().max().copied().unwrap_or(0));
+            if least != most {
+                let text = format!("the shards were made from different lists: of {least} and of {most} items");
+                faults.disagreements.push(text);
+            }
+            self.expected = most;
+        } else {
+            self.expected = totals.iter().fold(0, |all, items| all.saturating_add(*items));
+        }
+        let named = self.entries.len() as u64;
+        let planned: u64 = runs.values().fold(0, |all, seen| all.saturating_add(seen.items));
+        faults.missing_unnamed = match self.shards {
+            1 => planned,
+            _ => self.expected,
+        }
+        .saturating_sub(named.saturating_add(if self.shards == 1 { faults.double.count } else { 0 }));
+    }
+
+    /// Judges the results as those of one shard of so many items, of whose siblings nothing is expected.
+    pub fn take_as_shard(&mut self, items: u64) {
+        self.expected = items;
+        self.faults.missing_shards.clear();
+        self.faults.missing_unnamed = items.saturating_sub(self.entries.len() as u64);
+    }
+
+    /// Calls `each` for the last record of every item whose outcome is one of `outcomes`, by id, with the folder that it is in.
+    ///
+    /// # Errors
+    /// [`Kind::Io`], those of `each`, and [`Kind::Stale`] when the results were changed meanwhile.
+    pub fn for_each(
+        &mut self,
+        outcomes: &[Outcome],
+        each: &mut dyn FnMut(&Finished, &Path) -> Result<()>,
+    ) -> Result<()> {
+        let places: Vec<(usize, u64)> = self
+            .entries
+            .values()
+            .filter(|entry| entry.outcome.is_some_and(|outcome| outcomes.contains(&outcome)))
+            .map(|entry| (entry.source, entry.offset))
+            .collect();
+        for (source, mut offset) in places {
+            let line = self.next_line(source, &mut offset)?.and_then(|(_, line)| line);
+            let Some(Event::Finished(finished)) = line.and_then(|line| Event::from_line(&line)) else {
+                return Err(Error::new(Kind::Stale, Layer::Job, "cannot merge results that are being replaced")
+                    .hint("run the command again when the batch has ended"));
+            };
+            if let Some(source) = self.sources.get(source) {
+                each(&finished, &source.folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts over the last records of all items.
+    ///
+    /// # Errors
+    /// Those of [`for_each`](Self::for_each).
+    pub fn tally(&mut self) -> Result<Tally> {
+        let mut tally = Tally::default();
+        self.for_each(&Outcome::ALL, &mut |finished, _| {
+            tally.add(finished);
+            Ok(())
+        })?;
+        Ok(tally)
+    }
+
+    /// The line of a source at `offset`, which is moved to the next, and where it begins; `None` at the end. The text of one that
+    /// is too long, cut off or no text is `None`.
+    fn next_line(&mut self, source: usize, offset: &mut u64) -> Result<Option<(u64, Option<String>)>> {
+        let Some(Source { folder, events }) = self.sources.get_mut(source) else { return Ok(None) };
+        let mut read = || -> std::io::Result<Option<(u64, Option<String>)>> {
+            let start = *offset;
+            let here = events.stream_position()?;
+            if here != start {
+                events.seek(SeekFrom::Start(start))?;
+            }
+            let mut line = Vec::new();
+            let length = events.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+            if length == 0 {
+                return Ok(None);
+            }
+            let is_whole = line.pop_if(|last| *last == b'\n').is_some();
+            let mut end = start.saturating_add(length as u64);
+            while !is_whole {
+                // The rest of a line that is too long.
+                let mut rest = Vec::new();
+                let more = events.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut rest)?;
+                end = end.saturating_add(more as u64);
+                if more == 0 || rest.last() == Some(&b'\n') {
+                    break;
+                }
+            }
+            *offset = end;
+            Ok(Some((start, String::from_utf8(line).ok().filter(|_| is_whole))))
+        };
+        read().map_err(|error| {
+            Error::io(Layer::Host, "cannot read the results", error).path(folder.join(EVENTS_FILE).display().to_string())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
