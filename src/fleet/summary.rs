@@ -35,8 +35,8 @@ fn write_counts(out: &mut String, tally: &Tally, seconds: Option<f64>) -> std::f
     for outcome in Outcome::ALL {
         let count = tally.count(outcome);
         if count > 0 {
-            let again = if outcome.is_retryable(None) { "  can be tried again" } else { "" };
-            writeln!(out, "{:>8}  {:<12}{again}", count, outcome.name())?;
+            let again = if outcome.is_retryable(None) { ", can be tried again" } else { "" };
+            writeln!(out, "{count:>8}  {}{again}", outcome.name())?;
         }
     }
     let items = tally.items();
@@ -64,7 +64,7 @@ fn write_reasons(out: &mut String, tally: &Tally) -> std::fmt::Result {
     writeln!(out, "Why:")?;
     for ((outcome, reason), group) in reasons.iter().take(LISTED) {
         let reason = if reason == "-" { "no code" } else { reason };
-        write_group(out, &format!("{} ({outcome})", escape(reason)), group)?;
+        write_group(out, &format!("{} ({outcome})", shorten(&escape(reason), WIDTH_MAX)), group)?;
     }
     write_rest(out, reasons.len())
 }
@@ -143,8 +143,8 @@ mod tests {
         }
         let text = summary(&tally, Some(2.0), Some("results/fleet.html"));
         for part in [
-            "       1  done ",
-            "       2  refused ",
+            "       1  done\n",
+            "       2  refused\n       1  busy, can be tried again\n",
             "       4  items in all, 2.0 s, 2.0 items/s; 1.0 s of processor time, 2.0 KiB written",
             "       2  hibernated (refused): b\\u{a}Next: rm, …",
             "       4  x\\u{1b}[2J: a, …",

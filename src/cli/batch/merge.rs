@@ -1,7 +1,7 @@
 //! `winject batch merge`: the results of several shards and runs as one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -10,9 +10,12 @@ use crate::error::Result;
 use crate::escape::shell_argument;
 use crate::exit::ExitCode;
 use crate::fleet::files::{self, PAGE_FILE};
+use crate::fleet::list;
 use crate::fleet::merge::Merged;
+use crate::fleet::record::EVENTS_FILE;
 use crate::fleet::summary::summary;
 use crate::fleet::tally::Tally;
+use crate::host::folder_of;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -25,7 +28,7 @@ Examples:
   winject batch merge results
   winject batch merge results/shard-* -o merged")]
 pub(super) struct Args {
-    /// Results folders of winject batch --results
+    /// Results folders of winject batch --results; patterns in quotes are expanded, too
     #[arg(value_name = "FOLDER", required = true)]
     folders: Vec<PathBuf>,
 
@@ -72,10 +75,11 @@ pub(in crate::cli) struct Answer {
 /// # Errors
 /// For folders without results, or of different jobs, and when a file cannot be read or written.
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
-    let mut merged = Merged::read(&args.folders)?;
+    let folders = folders(args)?;
+    let mut merged = Merged::read(&folders)?;
     let tally = merged.tally()?;
     let written = match &args.output {
-        Some(folder) => files::write(&mut merged, &tally, folder, &args.folders, &signals::cancel())?,
+        Some(folder) => files::write(&mut merged, &tally, folder, &folders, &signals::cancel())?,
         None => Vec::new(),
     };
     if ui.is_json() {
@@ -91,6 +95,16 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitCode> {
         }
     }
     Ok(if merged.faults.is_empty() { ExitCode::Done } else { ExitCode::No })
+}
+
+/// The results folders. A pattern stands for those that have results: an image without a shell has nothing else to expand it.
+fn folders(args: &Args) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for folder in &args.folders {
+        let files = list::expand(&folder.join(EVENTS_FILE), Path::new(""))?;
+        folders.extend(files.iter().map(|file| folder_of(file).to_owned()));
+    }
+    Ok(folders)
 }
 
 fn answer(merged: &Merged, tally: &Tally, written: &[PathBuf]) -> Answer {

@@ -89,7 +89,8 @@ fn item_row(finished: &Finished, link: Option<&str>) -> String {
     let seconds = format!("{:.2}", finished.seconds);
     row(&[
         ("Item", &id),
-        ("Image", &html(&finished.image)),
+        // An item without an id of its own has its image's path.
+        ("Image", &if finished.image == finished.id { String::new() } else { html(&finished.image) }),
         ("Result", &format!("{message}{reason}")),
         ("Warnings", &warnings.join("<br>")),
         ("Seconds", &seconds),

@@ -163,7 +163,11 @@ fn first(group: &Group) -> String {
 fn row(cells: &[(&str, &str)]) -> String {
     let cells: Vec<String> = cells
         .iter()
-        .map(|(title, cell)| format!("<td class=\"{}\" data-title=\"{title}\">{cell}</td>", class(title)))
+        .map(|(title, cell)| {
+            // One element for each cell: on narrow screens it is a column of its own.
+            let cell = if cell.is_empty() { String::new() } else { format!("<span>{cell}</span>") };
+            format!("<td class=\"{}\" data-title=\"{title}\">{cell}</td>", class(title))
+        })
         .collect();
     format!("<tr>{}</tr>\n", cells.concat())
 }
