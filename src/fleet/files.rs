@@ -47,7 +47,8 @@ pub fn write(
             .path(folder.display().to_string())
             .hint("make its parent first, or choose another folder")
     })?;
-    let mut files = targets(folder)?.into_iter().map(|target| AtomicFile::create(target, &sources, cancel.hold_through()));
+    let mut files =
+        targets(folder)?.into_iter().map(|target| AtomicFile::create(target, &sources, cancel.hold_through()));
     let mut begin = || files.next().unwrap_or_else(|| Err(Error::bug(Layer::Job, "a file of the results has no name")));
     let (mut lines, mut html, mut tests, mut figures) = (begin()?, begin()?, begin()?, begin()?);
     merged.for_each(&Outcome::ALL, &mut |finished, _| {

@@ -108,7 +108,11 @@ impl Faults {
             out.push(format!("no results of shard {}", shards.join(", ")));
         }
         if self.missing.count > 0 {
-            out.push(format!("{} without a result: {}", items(self.missing.count), list(&self.missing.named, self.missing.count)));
+            out.push(format!(
+                "{} without a result: {}",
+                items(self.missing.count),
+                list(&self.missing.named, self.missing.count)
+            ));
         }
         if self.missing_unnamed > 0 {
             out.push(format!("{} missing, whose ids are not in the results", items(self.missing_unnamed)));
@@ -234,9 +238,13 @@ impl Merged {
         }
         if shard.is_none() {
             let path = self.sources.get(source).map(|source| source.folder.display().to_string()).unwrap_or_default();
-            return Err(Error::new(Kind::Usage, Layer::Job, format!("no results of winject batch: {EVENTS_FILE} has no run"))
-                .path(path)
-                .hint("name folders that winject batch … --results FOLDER has written"));
+            return Err(Error::new(
+                Kind::Usage,
+                Layer::Job,
+                format!("no results of winject batch: {EVENTS_FILE} has no run"),
+            )
+            .path(path)
+            .hint("name folders that winject batch … --results FOLDER has written"));
         }
         Ok(())
     }
@@ -250,7 +258,9 @@ impl Merged {
         if self.job != begun.job {
             let folder = self.sources.get(source).map(|source| source.folder.display().to_string()).unwrap_or_default();
             let message = format!("cannot merge results of different jobs: {} and {}", self.job, begun.job);
-            return Err(Error::new(Kind::Usage, Layer::Job, message).path(folder).hint("merge the folders of each job by themselves"));
+            return Err(Error::new(Kind::Usage, Layer::Job, message)
+                .path(folder)
+                .hint("merge the folders of each job by themselves"));
         }
         self.dry_run &= begun.dry_run;
         self.tool.clone_from(&begun.tool);
@@ -403,7 +413,8 @@ impl Merged {
             Ok(Some((start, String::from_utf8(line).ok().filter(|_| is_whole))))
         };
         read().map_err(|error| {
-            Error::io(Layer::Host, "cannot read the results", error).path(folder.join(EVENTS_FILE).display().to_string())
+            Error::io(Layer::Host, "cannot read the results", error)
+                .path(folder.join(EVENTS_FILE).display().to_string())
         })
     }
 }

@@ -83,7 +83,13 @@ fn write_warnings(out: &mut String, tally: &Tally) -> std::fmt::Result {
 
 fn write_group(out: &mut String, what: &str, group: &Group) -> std::fmt::Result {
     let first = escape(&group.first);
-    writeln!(out, "{:>8}  {what}: {}{}", group.count, shorten(&first, WIDTH_MAX), if group.count > 1 { ", …" } else { "" })
+    writeln!(
+        out,
+        "{:>8}  {what}: {}{}",
+        group.count,
+        shorten(&first, WIDTH_MAX),
+        if group.count > 1 { ", …" } else { "" }
+    )
 }
 
 fn write_rest(out: &mut String, groups: usize) -> std::fmt::Result {
@@ -114,7 +120,9 @@ fn next_steps(tally: &Tally, page: Option<&str>) -> Vec<String> {
     }
     let codes = tally.by_reason();
     let code = codes.iter().find(|((outcome, code), _)| code != "-" && !outcome.is_retryable(Some(code.as_str())));
-    if let Some(((_, code), _)) = code.filter(|((_, code), _)| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')) {
+    if let Some(((_, code), _)) =
+        code.filter(|((_, code), _)| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+    {
         steps.push(format!("winject explain {code}"));
     }
     if let Some(page) = page {

@@ -33,6 +33,7 @@ mod documents;
 mod drivers;
 mod extras;
 mod first_boot;
+mod fleet;
 mod formats;
 mod hive;
 mod house;
@@ -53,4 +54,4 @@ fn main() -> std::process::ExitCode {
     cli::sandbox::child().unwrap_or_else(|| support::runner::run(trials()))
 }
 
-tests![in apply, batch, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];
+tests![in apply, batch, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, fleet, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];

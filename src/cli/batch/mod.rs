@@ -115,7 +115,9 @@ fn work(
     let sources = |item: &Item| item.disks.iter().map(|disk| folder.join(disk)).collect::<Vec<_>>();
     let all_sources: Vec<PathBuf> = batch.items.iter().flat_map(sources).collect();
     let mut results = match &options.results {
-        Some(path) => files::check(path).and_then(|()| Results::open(path, &all_sources, &signals::cancel())).map(Some)?,
+        Some(path) => {
+            files::check(path).and_then(|()| Results::open(path, &all_sources, &signals::cancel())).map(Some)?
+        }
         None => None,
     };
     drop(all_sources);
@@ -186,7 +188,9 @@ fn write_files(folder: &Path, items: u64) -> Result<()> {
     };
     write().map(drop).map_err(|error| {
         let folder = shell_argument(folder, "FOLDER");
-        error.hint(format!("the items are done; these files are made again by: winject batch merge {folder} -o {folder}"))
+        error.hint(format!(
+            "the items are done; these files are made again by: winject batch merge {folder} -o {folder}"
+        ))
     })
 }
 

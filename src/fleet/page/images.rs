@@ -84,8 +84,7 @@ fn item_row(finished: &Finished, link: Option<&str>) -> String {
     };
     let message = html(&shorten(&finished.message, MESSAGE_MAX));
     let reason = finished.reason.as_ref().map(|reason| format!(" <code>{}</code>", html(reason))).unwrap_or_default();
-    let warnings: Vec<String> =
-        finished.warnings.iter().map(|warning| html(&shorten(warning, MESSAGE_MAX))).collect();
+    let warnings: Vec<String> = finished.warnings.iter().map(|warning| html(&shorten(warning, MESSAGE_MAX))).collect();
     let seconds = format!("{:.2}", finished.seconds);
     row(&[
         ("Item", &id),
@@ -126,7 +125,8 @@ impl<'f> Links<'f> {
 
 /// The way from a folder to another as the beginning of a link; `None` when the host cannot tell.
 fn way(from: &Path, to: &Path) -> Option<String> {
-    let whole = |path: &Path| std::fs::canonicalize(if path.as_os_str().is_empty() { Path::new(".") } else { path }).ok();
+    let whole =
+        |path: &Path| std::fs::canonicalize(if path.as_os_str().is_empty() { Path::new(".") } else { path }).ok();
     let (from, to) = (whole(from)?, whole(to)?);
     let shared = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().count().saturating_sub(shared);

@@ -84,7 +84,10 @@ fn write_verdict(out: &mut String, merged: &Merged, tally: &Tally) {
     let faults = merged.faults.sentences();
     if !faults.is_empty() {
         let lines: Vec<String> = faults.iter().map(|fault| format!("<li>{}</li>\n", html(fault))).collect();
-        out.push_str(&format!("<section class=\"warnings\">\n<h2>Not whole</h2>\n<ul>\n{}</ul>\n</section>\n", lines.concat()));
+        out.push_str(&format!(
+            "<section class=\"warnings\">\n<h2>Not whole</h2>\n<ul>\n{}</ul>\n</section>\n",
+            lines.concat()
+        ));
     }
 }
 
@@ -117,7 +120,13 @@ fn write_reasons(out: &mut String, tally: &Tally) {
             let badge = format!("<span class=\"badge {}\">{}</span>", tone(*outcome), outcome.name());
             let reason = if reason == "-" { String::new() } else { format!("<code>{}</code>", html(reason)) };
             let hint = html(group.hint.as_deref().unwrap_or_default());
-            row(&[("Items", &group.count.to_string()), ("Outcome", &badge), ("Reason", &reason), ("First", &first(group)), ("What to do", &hint)])
+            row(&[
+                ("Items", &group.count.to_string()),
+                ("Outcome", &badge),
+                ("Reason", &reason),
+                ("First", &first(group)),
+                ("What to do", &hint),
+            ])
         })
         .collect();
     write_table(out, "Why", &["Items", "Outcome", "Reason", "First", "What to do"], &rows);
@@ -130,7 +139,9 @@ fn write_warnings(out: &mut String, tally: &Tally) {
     let rows: Vec<String> = tally
         .by_warning()
         .iter()
-        .map(|(text, group)| row(&[("Items", &group.count.to_string()), ("Warning", &html(text)), ("First", &first(group))]))
+        .map(|(text, group)| {
+            row(&[("Items", &group.count.to_string()), ("Warning", &html(text)), ("First", &first(group))])
+        })
         .collect();
     write_table(out, "Warnings", &["Items", "Warning", "First"], &rows);
     if tally.ungrouped > 0 {
@@ -177,7 +188,8 @@ fn class(title: &str) -> &'static str {
 }
 
 fn table_start(titles: &[&str]) -> String {
-    let titles: Vec<String> = titles.iter().map(|title| format!("<th class=\"{}\">{title}</th>", class(title))).collect();
+    let titles: Vec<String> =
+        titles.iter().map(|title| format!("<th class=\"{}\">{title}</th>", class(title))).collect();
     format!("<table class=\"rows\">\n<tr>{}</tr>\n", titles.concat())
 }
 
