@@ -2,28 +2,21 @@
 //!
 //! Of each item, its id and the place of its record are held, no texts: about 200 bytes an item.
 
+mod faults;
+mod source;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use faults::NAMED_MAX;
+pub use faults::{Faults, Ids};
+use source::{Line, Source};
 
 use super::outcome::Outcome;
 use super::record::{Begun, EVENTS_FILE, Event, Finished, Shard};
 use super::tally::Tally;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
-
-/// Longest line that is read, in bytes; a longer one counts as cut off.
-const LINE_BYTES_MAX: u64 = 1 << 20;
-/// Ids that are named of those that are missing or double.
-const NAMED_MAX: usize = 100;
-
-/// A results folder.
-#[derive(Debug)]
-struct Source {
-    folder: PathBuf,
-    events: BufReader<File>,
-}
 
 /// What is known of an item.
 #[derive(Debug)]
@@ -45,88 +38,6 @@ struct Seen {
     /// Items that its last run has.
     items: u64,
     items_in_all: u64,
-}
-
-/// Ids of which a number is known, and the first by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ids {
-    /// How many there are.
-    pub count: u64,
-    /// The first of them.
-    pub named: Vec<String>,
-}
-
-impl Ids {
-    fn add(&mut self, id: &str) {
-        self.count = self.count.saturating_add(1);
-        if self.named.len() < NAMED_MAX {
-            self.named.push(id.to_owned());
-        }
-    }
-}
-
-/// What is wrong with the results as a whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// Shards of which no folder has results, counted from 0.
-    pub missing_shards: Vec<u32>,
-    /// Items of which no attempt has ended.
-    pub missing: Ids,
-    /// Items that are missing, and whose ids are not known: those of missing shards, and of runs that were killed before they
-    /// had named their items.
-    pub missing_unnamed: u64,
-    /// Items that two shards or batches have.
-    pub double: Ids,
-    /// What does not belong together, a sentence each.
-    pub disagreements: Vec<String>,
-}
-
-impl Faults {
-    /// Whether every item is there once.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// How many items are missing.
-    #[must_use]
-    pub fn missing_items(&self) -> u64 {
-        self.missing.count.saturating_add(self.missing_unnamed)
-    }
-
-    /// A sentence for each fault.
-    #[must_use]
-    pub fn sentences(&self) -> Vec<String> {
-        let mut out = self.disagreements.clone();
-        let list = |names: &[String], all: u64| {
-            let more = all.saturating_sub(names.len() as u64);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{}{more}", names.join(", "))
-        };
-        if !self.missing_shards.is_empty() {
-            let shards: Vec<String> = self.missing_shards.iter().map(ToString::to_string).collect();
-            out.push(format!("no results of shard {}", shards.join(", ")));
-        }
-        if self.missing.count > 0 {
-            out.push(format!(
-                "{} without a result: {}",
-                items(self.missing.count),
-                list(&self.missing.named, self.missing.count)
-            ));
-        }
-        if self.missing_unnamed > 0 {
-            out.push(format!("{} missing, whose ids are not in the results", items(self.missing_unnamed)));
-        }
-        if self.double.count > 0 {
-            let named = list(&self.double.named, self.double.count);
-            out.push(format!("{} in the results of two shards or batches: {named}", items(self.double.count)));
-        }
-        out
-    }
-}
-
-fn items(count: u64) -> String {
-    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
 }
 
 /// Joined results.
@@ -184,7 +95,7 @@ impl Merged {
                 continue;
             }
             keys.push(key);
-            merged.sources.push(Source { folder: folder.clone(), events: BufReader::new(file) });
+            merged.sources.push(Source::new(folder, file));
             merged.read_source(merged.sources.len() - 1, &mut runs)?;
         }
         merged.judge(&runs);
@@ -194,7 +105,7 @@ impl Merged {
     fn read_source(&mut self, source: usize, runs: &mut BTreeMap<(usize, u32, u32), Seen>) -> Result<()> {
         let mut offset = 0;
         let mut shard = None;
-        while let Some((start, line)) = self.next_line(source, &mut offset)? {
+        while let Some((start, line)) = self.line(source, &mut offset)? {
             let Some(event) = line.and_then(|line| Event::from_line(&line)) else {
                 self.unread = self.unread.saturating_add(1);
                 continue;
@@ -247,6 +158,11 @@ impl Merged {
             .hint("name folders that winject batch … --results FOLDER has written"));
         }
         Ok(())
+    }
+
+    /// The line of a source at `offset`, which is moved to the next.
+    fn line(&mut self, source: usize, offset: &mut u64) -> Result<Option<Line>> {
+        self.sources.get_mut(source).map_or(Ok(None), |source| source.line(offset))
     }
 
     /// Takes what a run says of itself.
@@ -358,7 +274,7 @@ impl Merged {
             .map(|entry| (entry.source, entry.offset))
             .collect();
         for (source, mut offset) in places {
-            let line = self.next_line(source, &mut offset)?.and_then(|(_, line)| line);
+            let line = self.line(source, &mut offset)?.and_then(|(_, line)| line);
             let Some(Event::Finished(finished)) = line.and_then(|line| Event::from_line(&line)) else {
                 return Err(Error::new(Kind::Stale, Layer::Job, "cannot merge results that are being replaced")
                     .hint("run the command again when the batch has ended"));
@@ -381,41 +297,6 @@ impl Merged {
             Ok(())
         })?;
         Ok(tally)
-    }
-
-    /// The line of a source at `offset`, which is moved to the next, and where it begins; `None` at the end. The text of one that
-    /// is too long, cut off or no text is `None`.
-    fn next_line(&mut self, source: usize, offset: &mut u64) -> Result<Option<(u64, Option<String>)>> {
-        let Some(Source { folder, events }) = self.sources.get_mut(source) else { return Ok(None) };
-        let mut read = || -> std::io::Result<Option<(u64, Option<String>)>> {
-            let start = *offset;
-            let here = events.stream_position()?;
-            if here != start {
-                events.seek(SeekFrom::Start(start))?;
-            }
-            let mut line = Vec::new();
-            let length = events.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
-            if length == 0 {
-                return Ok(None);
-            }
-            let is_whole = line.pop_if(|last| *last == b'\n').is_some();
-            let mut end = start.saturating_add(length as u64);
-            while !is_whole {
-                // The rest of a line that is too long.
-                let mut rest = Vec::new();
-                let more = events.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut rest)?;
-                end = end.saturating_add(more as u64);
-                if more == 0 || rest.last() == Some(&b'\n') {
-                    break;
-                }
-            }
-            *offset = end;
-            Ok(Some((start, String::from_utf8(line).ok().filter(|_| is_whole))))
-        };
-        read().map_err(|error| {
-            Error::io(Layer::Host, "cannot read the results", error)
-                .path(folder.join(EVENTS_FILE).display().to_string())
-        })
     }
 }
 
