@@ -115,6 +115,8 @@ pub enum Layer {
     Partition,
     /// Containers, stage, commit.
     Block,
+    /// NBD servers.
+    Nbd,
     /// Files of the host.
     Host,
 }
@@ -134,6 +136,7 @@ impl fmt::Display for Layer {
             Self::Wim => "wim",
             Self::Partition => "partition",
             Self::Block => "block",
+            Self::Nbd => "nbd",
             Self::Host => "host",
         })
     }

@@ -83,6 +83,16 @@ codes! {
     /// No destination was given.
     NoDestination "no-destination",
 
+    // NBD.
+    /// The URI of an NBD export cannot be used.
+    NbdUri "nbd-uri",
+    /// The NBD server demands TLS, or the URI does.
+    NbdTls "nbd-tls",
+    /// No connection to the export.
+    NbdServer "nbd-server",
+    /// An export is not written to.
+    NbdReadOnly "nbd-read-only",
+
     // Containers.
     /// The file is not a disk image that winject reads.
     NotADiskImage "not-a-disk-image",

@@ -43,6 +43,8 @@ pub mod io;
 pub mod iso;
 #[path = "job/mod.rs"]
 pub mod job;
+#[path = "nbd/mod.rs"]
+pub mod nbd;
 #[path = "ntfs/mod.rs"]
 pub mod ntfs;
 #[path = "partition/mod.rs"]

@@ -77,7 +77,7 @@ pub mod internals;
 use internals::cli;
 use internals::{
     bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, fleet, guid, hex, hive,
-    host, io, iso, job, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
+    host, io, iso, job, nbd, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use bitlocker::Secret as BitLockerSecret;
@@ -127,6 +127,7 @@ pub mod types {
     pub use super::hive::{Name as RegistryName, Replay};
     pub use super::io::{VolumeRead, VolumeWrite};
     pub use super::job::{BitLockerStart, Fault, FoundWindows};
+    pub use super::nbd::NbdOptions;
     pub use super::ntfs::{
         CreateOptions, DirectoryEntry, Namespace, NtfsName, RecordNumber, Security, ShortNames, Stat, Times,
     };

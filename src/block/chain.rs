@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::format::Format;
 use super::image::Image;
 use super::journal;
-use crate::error::{Error, Layer, Result};
-use crate::host::{FileStorage, LockMode, Locking, PathPolicy, Storage};
+use crate::error::{Error, ErrorCode, Layer, Result};
+use crate::escape::escape;
+use crate::host::{FileStorage, LockMode, Locking, PathPolicy, Storage, is_nbd_name};
+use crate::nbd::NbdOptions;
 
 /// How to open an image. The default detects the format, and allows the image to refer to files in its own folder only.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,8 @@ pub struct OpenOptions {
     pub locking: Locking,
     /// Which disk of an OVA, by its file name in the OVA; `None`: the only one.
     pub disk: Option<String>,
+    /// How an NBD export is read.
+    pub nbd: NbdOptions,
 }
 
 /// Opens a file for reading, as every reader of an image must: locked against writers, and not when an interrupted run
@@ -90,6 +94,13 @@ impl<'a> Chain<'a> {
     /// # Errors
     /// When the policy does not allow the name, or the file is missing or in use.
     pub fn open_named(&self, image: &Path, name: &str) -> Result<(Arc<dyn Storage>, PathBuf)> {
+        if is_nbd_name(image) {
+            let what = format!("the image refers to {}, but an NBD export has no folder", escape(name));
+            return Err(Error::refused(Layer::Block, what)
+                .with_code(ErrorCode::OutsideReference)
+                .path(image.display().to_string())
+                .hint("let the server open the chain of images: qemu-nbd -r -t -k SOCKET TOP-IMAGE"));
+        }
         let (storage, path) = self.options.path_policy.open(image, name)?;
         storage.lock(LockMode::Read, self.options.locking)?;
         journal::refuse_pending(&path, &storage)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::format::Format;
 use crate::error::{Error, Layer, Result};
 use crate::host::{Storage, lock_notes};
+use crate::nbd::network_notes;
 use crate::units::ImageOffset;
 
 /// Kind of a run of bytes, as far as the tables tell without reading the data.
@@ -97,6 +98,7 @@ pub trait Image: Send + Sync {
 pub fn use_notes(image: &dyn Image) -> Vec<String> {
     let mut notes = image.in_use_marks();
     notes.extend(lock_notes(&image.files()));
+    notes.extend(network_notes(&image.files()));
     notes
 }
 

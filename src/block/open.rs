@@ -10,10 +10,11 @@ use super::formats::extent_map::ChainReferences;
 use super::formats::raw::RawImage;
 use super::formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 use super::image::Image;
+use super::name::ImageName;
 use crate::error::Result;
 use crate::host::Storage;
 
-/// Opens the image at `path` for reading, with all files that it refers to. The guest's disk is read through the result;
+/// Opens the image at `path`, or the NBD export of that URI, for reading, with all files that it refers to. The guest's disk is read through the result;
 /// a [`Stage`](super::Stage) over it takes changes.
 ///
 /// ```no_run
@@ -33,7 +34,7 @@ use crate::host::Storage;
 /// that the policy does not allow, [`Kind::Pending`](crate::Kind::Pending) when an interrupted run left it (or a file
 /// that it refers to) half written.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
-    open_storage(Arc::new(open_file(path, options.locking)?), path, options.format, options)
+    open_storage(ImageName::of(path).open(options.locking, &options.nbd)?, path, options.format, options)
 }
 
 /// Opens an image whose file is open already. `path` is where the file is, so that names in it can be resolved.
@@ -49,9 +50,9 @@ pub fn open_storage(
     new_chain(options).open_storage(storage, path, format)
 }
 
-/// Whether the file at `path` is an OVA; `false` for one that cannot be read.
+/// Whether the file at `path` is an OVA; `false` for one that cannot be read, and for an NBD export.
 pub(crate) fn is_ova(path: &Path) -> bool {
-    open_file(path, Locking::default()).is_ok_and(|file| ova::is_ova(&file))
+    matches!(ImageName::of(path), ImageName::File(path) if open_file(path, Locking::default()).is_ok_and(|file| ova::is_ova(&file)))
 }
 
 /// A chain with no file in it yet.

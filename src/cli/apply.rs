@@ -71,6 +71,7 @@ impl Args {
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
+            nbd: self.source.nbd_options(),
             rehearsed: self.output.named()?,
             overwrite_output: self.output.overwrite,
             threads: self.workers.threads,

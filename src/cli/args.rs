@@ -10,11 +10,12 @@ use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
 use super::machine_args::MachineArgs;
 use super::network_args::NetworkArgs;
-use super::numbers::{parse_partition, parse_threads};
+use super::numbers::{parse_partition, parse_requests, parse_threads};
 use super::repair_args::RepairArgs;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
 use crate::job::StateOverrides;
+use crate::nbd::NbdOptions;
 use crate::ntfs::Replay;
 use crate::windows::Registration;
 
@@ -33,6 +34,10 @@ pub struct ImageArgs {
     /// Use this disk of an OVA that holds several; NAME is its file name in the OVA
     #[arg(long, value_name = "NAME")]
     pub disk: Option<String>,
+
+    /// Keep this many reads of 2 MiB in flight when an NBD export is read from one end to the other [default: 8]
+    #[arg(long, value_name = "N", value_parser = parse_requests)]
+    pub nbd_requests: Option<usize>,
 }
 
 impl ImageArgs {
@@ -42,6 +47,13 @@ impl ImageArgs {
         self.allow_path.iter().fold(PathPolicy::default(), |policy, folder| policy.allow(folder))
     }
 
+    /// How NBD exports are read.
+    #[must_use]
+    pub fn nbd_options(&self) -> NbdOptions {
+        let default = NbdOptions::default();
+        NbdOptions { requests: self.nbd_requests.unwrap_or(default.requests), ..default }
+    }
+
     /// How the image is opened, for every job that reads it.
     #[must_use]
     pub fn open_options(&self) -> OpenOptions {
@@ -49,6 +61,7 @@ impl ImageArgs {
             format: self.format,
             path_policy: self.path_policy(),
             disk: self.disk.clone(),
+            nbd: self.nbd_options(),
             ..OpenOptions::default()
         }
     }
@@ -57,7 +70,7 @@ impl ImageArgs {
 // An image that is only read
 #[derive(Debug, clap::Args)]
 pub struct QuestionArgs {
-    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; a file, a block device or an NBD URI
     pub image: PathBuf,
 
     #[command(flatten)]

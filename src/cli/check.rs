@@ -73,6 +73,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         windows_disk: args.chosen.windows_disk,
         format: args.source.format,
         path_policy: args.source.path_policy(),
+        nbd: args.source.nbd_options(),
         disk: args.source.disk,
         partition: args.windows.partition,
         state: StateOverrides { no_replay: args.replay.no_replay, ..StateOverrides::default() },

@@ -33,7 +33,7 @@ Examples:
   winject convert win.vmdk win.qcow2 --compress zstd --drivers virtio-win.iso"
 )]
 pub struct Args {
-    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; a file, a block device or an NBD URI
     input: PathBuf,
 
     /// File to write the new image to

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use super::args::{parse_format, split_disks};
 use super::bitlocker_args::KeySource;
 use super::extras::{parse_timeout, parse_upload};
-use super::numbers::{parse_level, parse_partition, parse_threads};
+use super::numbers::{parse_level, parse_partition, parse_requests, parse_threads};
 use super::output_args::{parse_compression, parse_written_format};
 use super::repair_args::ToolsArg;
 use super::request::InjectSpec;
@@ -48,6 +48,7 @@ const KEYS: &[Key<RunDocument>] = &[
     Key::new(&["format"], |run, field| set(&mut run.spec.source.format, format(field)?)),
     Key::new(&["allow_path"], |run, field| set(&mut run.spec.source.allow_path, field.paths()?)),
     Key::new(&["disk"], |run, field| set(&mut run.spec.source.disk, field.optional_text()?)),
+    Key::new(&["nbd_requests"], |run, field| set(&mut run.spec.source.nbd_requests, number(field, parse_requests)?)),
     Key::new(&["virtio_drivers_dir", "drivers"], |run, field| set(&mut run.spec.drivers, field.paths()?)),
     Key::new(&["virtio_config", "virtio_config_path", "definitions"], |run, field| {
         set(&mut run.spec.guest.definitions.definitions, field.path()?)
@@ -400,6 +401,9 @@ mod tests {
     fn paths_are_relative_to_the_document_and_the_name_comes_from_the_input() {
         let config = parse("vmdk: ../in/win.disk.vmdk\noutput_dir: out\n").unwrap();
         assert_eq!(config.spec.output.output.as_deref(), Some(Path::new("/etc/winject/out/win.disk.qcow2")));
+        let config = parse("vmdk: [nbd://h/e, 'nbd+unix:///?socket=s']\nto_output: o.qcow2\n").unwrap();
+        assert_eq!(config.spec.image, Path::new("nbd://h/e"));
+        assert_eq!(config.spec.other_disks, [Path::new("nbd+unix:///?socket=s")]);
         let disks = "vmdk: [boot.vmdk, win.vmdk]\noutput_dir: out\n";
         assert!(parse(disks).unwrap_err().hint_text().unwrap().contains("to_output"));
         let config = parse(&format!("{disks}windows_disk: win.vmdk\n")).unwrap();
@@ -482,7 +486,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let run = parse(
-            "vmdk: [in.ova, b.raw, c.vhd]\nwindows_disk: b.raw\nformat: VHD\nallow_path: [a, b]\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
+            "vmdk: [in.ova, b.raw, c.vhd]\nwindows_disk: b.raw\nformat: VHD\nallow_path: [a, b]\nnbd_requests: 3\ndisk: d.vmdk\ndrivers: [m.iso, vendor]\ndefinitions: defs.yaml\n\
              overlay: o.qcow2\nto_output: t.raw\noutput_format: raw\ncompress: zstd\ncompress_level: 3\nchecksum: yes\n\
              in_place: true\nno_undo: true\ndry_run: true\noverwrite: true\nthreads: 2\nreport: [r.md, s.json]\npartition: 3\n\
              registration: FULL\nsignature_policy: warn\ntrust_publisher: c.cer\nrearm: true\nforce: on\n\
@@ -497,6 +501,7 @@ mod tests {
         let spec = run.spec;
         assert_eq!((spec.image, spec.source.format), (at("in.ova"), Some(Format::Vhd)));
         assert_eq!((spec.other_disks, spec.windows_disk), (vec![at("b.raw"), at("c.vhd")], Some(at("b.raw"))));
+        assert_eq!(spec.source.nbd_requests, Some(3));
         assert_eq!((spec.source.allow_path, spec.source.disk.as_deref()), (vec![at("a"), at("b")], Some("d.vmdk")));
         let OutputArgs { overlay, output, new_image, in_place, no_undo, dry_run, overwrite } = spec.output;
         assert_eq!((spec.drivers, overlay), (vec![at("m.iso"), at("vendor")], Some(at("o.qcow2"))));

@@ -23,7 +23,7 @@ use crate::partition::{Content, Partition, PartitionView};
                   or not cleanly shut down counts as faulty."
 )]
 pub struct Args {
-    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; a file, a block device or an NBD URI
     image: PathBuf,
 
     /// Check only the partition of this number, counted as Linux does (0: the image is a volume without a partition

@@ -55,7 +55,7 @@ fn describe_image(info: &ImageInfo) -> String {
         format!("image: {}", info.filename),
         format!("file format: {}", info.format),
         format!("virtual size: {} ({} bytes)", format_size(info.virtual_size), info.virtual_size),
-        format!("disk size: {}", format_size(info.actual_size)),
+        format!("disk size: {}", info.actual_size.map_or("unavailable".to_owned(), format_size)),
     ];
     lines.extend(info.cluster_size.map(|size| format!("cluster_size: {size}")));
     lines.extend(info.backing_filename.as_ref().map(|name| format!("backing file: {name}")));

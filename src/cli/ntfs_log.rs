@@ -65,7 +65,7 @@ Examples:
   winject ntfs-log replay data.vmdk -o data-replayed.qcow2
   winject ntfs-log replay data.qcow2 --in-place --partition 2")]
 struct Replay {
-    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI
+    /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; a file, a block device or an NBD URI
     image: PathBuf,
 
     #[command(flatten)]

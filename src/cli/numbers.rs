@@ -7,6 +7,9 @@ use std::str::FromStr;
 /// The numbers of worker threads that can be asked for.
 pub const THREADS: RangeInclusive<usize> = 1..=1024;
 
+/// The numbers of requests that an NBD server can be given at once.
+pub const REQUESTS: RangeInclusive<usize> = 1..=64;
+
 /// Compression levels of zlib.
 pub const ZLIB_LEVELS: RangeInclusive<u32> = 2..=9;
 
@@ -19,6 +22,14 @@ pub const ZSTD_LEVELS: RangeInclusive<u32> = 1..=4;
 /// The numbers that are allowed, for any other text.
 pub fn parse_threads(text: &str) -> Result<usize, String> {
     parse_number(text, THREADS)
+}
+
+/// Parses a number of requests in flight.
+///
+/// # Errors
+/// The numbers that are allowed, for any other text.
+pub fn parse_requests(text: &str) -> Result<usize, String> {
+    parse_number(text, REQUESTS)
 }
 
 /// Parses a compression level of any algorithm.

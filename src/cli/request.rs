@@ -47,6 +47,7 @@ impl InjectSpec {
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
+            nbd: self.source.nbd_options(),
             definitions: guest.definitions.definitions.clone(),
             other_inputs: guest
                 .trust_publisher
@@ -175,7 +176,7 @@ mod tests {
         std::fs::write(&certificate, "a certificate").unwrap();
         let at = folder.path().display();
         let common = format!(
-            "--format vhd --allow-path {at}/base --disk d.vmdk --definitions {at}/defs.yaml --threads 3 \
+            "--format vhd --allow-path {at}/base --disk d.vmdk --nbd-requests 3 --definitions {at}/defs.yaml --threads 3 \
              --partition 2 --registration full --signature-policy warn --trust-publisher {at}/c.cer --firstboot-method script \
              --firstboot-reboot --rearm --force \
              --keep-network --mac LAN=525400123456 \
@@ -185,7 +186,7 @@ mod tests {
              --fallback-loader off --boot-graphics keep --test-signing on \
              --bitlocker-password 4381F759={at}/c.cer"
         );
-        let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\n\
+        let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\nnbd_requests: 3\n\
                     definitions: defs.yaml\nthreads: 3\npartition: 2\nregistration: full\n\
                     signature_policy: warn\ntrust_publisher: c.cer\nfirstboot_method: script\n\
                     firstboot_reboot: true\nrearm: true\nforce: true\n\
@@ -249,6 +250,7 @@ mod tests {
             "--format vdi",
             "--allow-path base",
             "--disk d.vmdk",
+            "--nbd-requests 2",
             "--other-disk boot.vmdk",
             "--definitions defs.yaml",
             "--partition 2",

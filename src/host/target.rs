@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::file_id::FileId;
 use super::folder::folder_of;
+use super::nbd_name::is_nbd_name;
 use super::read::describe;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
@@ -54,6 +55,9 @@ impl Target {
         let another = "choose another name";
         if path.as_os_str() == "-" {
             return refused("`-` does not stand for standard output here", "name a file (`./-` for one of that name)");
+        }
+        if is_nbd_name(path) {
+            return refused("NBD exports are only read", "name a file, and copy it to the server: nbdcopy FILE URI");
         }
         if path.as_os_str().is_empty() {
             return refused("the name is empty", "name a file");

@@ -115,7 +115,13 @@ pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<Pat
 pub(super) fn block_options(request: &InjectRequest) -> block::OpenOptions {
     let path_policy = request.path_policy.clone();
     let disk = request.disk.clone();
-    block::OpenOptions { format: request.format, path_policy, disk, ..block::OpenOptions::default() }
+    block::OpenOptions {
+        format: request.format,
+        path_policy,
+        disk,
+        nbd: request.nbd.clone(),
+        ..block::OpenOptions::default()
+    }
 }
 
 /// Opens the other disks of a request, and adds what is to be said of them to the report.

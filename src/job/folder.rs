@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::host::folder_of;
+use crate::host::{folder_of, is_nbd_name};
 
 /// Refuses a file in a folder that does not exist; `output` names the file in the message ("the report").
 ///
@@ -11,7 +11,8 @@ use crate::host::folder_of;
 /// [`Kind::Usage`].
 pub(super) fn require_folder(path: &Path, output: &str) -> Result<()> {
     let folder = folder_of(path);
-    if folder.is_dir() {
+    // An NBD URI is refused by name, where the output is resolved.
+    if folder.is_dir() || is_nbd_name(path) {
         return Ok(());
     }
     Err(Error::new(Kind::Usage, Layer::Job, format!("cannot write {output}: its folder does not exist"))

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::explain::explain;
 use super::request::Destination;
 use crate::block::commit::{InterruptedRun, Recovery};
-use crate::block::{PathPolicy, commit};
+use crate::block::{ImageName, PathPolicy, commit};
 use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
 use crate::host::{FileStorage, Storage, several_names};
@@ -34,6 +34,7 @@ use crate::host::{FileStorage, Storage, several_names};
 /// [`Kind::Usage`](crate::Kind::Usage) for a journal in place of its image.
 pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Recovery> {
     let recover = || {
+        let image = ImageName::of(image).require_file("recover the image")?;
         let _hold = cancel.hold()?;
         // A file that is not there has no journal either: that would pass for an image without one.
         let file = FileStorage::open(image, false)?;
@@ -58,7 +59,10 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
 /// # Errors
 /// Those of [`recover`], except what only writing can fail with.
 pub fn find_interrupted(image: &Path) -> Result<Option<InterruptedRun>> {
-    let find = || commit::find_interrupted(image, &FileStorage::open(image, false)?);
+    let find = || {
+        let image = ImageName::of(image).require_file("recover the image")?;
+        commit::find_interrupted(image, &FileStorage::open(image, false)?)
+    };
     find().map_err(explain)
 }
 
@@ -80,6 +84,7 @@ pub(super) fn recover_first(
     if *destination != Destination::InPlace {
         return Ok(Recovery::Nothing);
     }
+    let image = ImageName::of(image).require_file("change the image in place")?;
     let _hold = cancel.hold()?;
     let recovery = commit::recover(image, policy)?;
     if recovery != Recovery::Nothing {

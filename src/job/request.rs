@@ -8,6 +8,7 @@ use crate::block::{Format, PathPolicy};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::drivers::Policy;
+use crate::nbd::NbdOptions;
 use crate::ntfs::{OpenOptions, Replay};
 use crate::partition::BitLockerKeys;
 use crate::windows::InjectOptions;
@@ -124,6 +125,8 @@ pub struct InjectRequest {
     pub path_policy: PathPolicy,
     /// Which disk of an OVA that holds several, by its file name in the OVA.
     pub disk: Option<String>,
+    /// How disks that are NBD exports are read.
+    pub nbd: NbdOptions,
     /// Folders and ISO images with drivers, the first one preferred.
     pub drivers: Vec<PathBuf>,
     /// File of driver definitions (YAML) that are merged over the built-in ones.
@@ -178,6 +181,7 @@ impl InjectRequest {
             format: None,
             path_policy: PathPolicy::default(),
             disk: None,
+            nbd: NbdOptions::default(),
             drivers,
             definitions: None,
             other_inputs: Vec::new(),

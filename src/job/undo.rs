@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::explain::explain;
+use crate::block::ImageName;
 use crate::block::commit::{self, UndoOptions, Undone};
 use crate::error::Result;
 use crate::escape::shell_argument;
@@ -15,7 +16,8 @@ use crate::escape::shell_argument;
 /// written to the same places since; then nothing is touched. [`Kind::Pending`](crate::Kind::Pending) when an
 /// interrupted run has to be recovered first, or this undo was interrupted.
 pub fn undo(image: &Path, options: &UndoOptions) -> Result<Undone> {
-    commit::undo(image, options).map_err(explain)
+    let image = ImageName::of(image).require_file("take an edit back");
+    image.and_then(|image| commit::undo(image, options)).map_err(explain)
 }
 
 /// Removes the undo record of an image, which stays as it is.
@@ -23,7 +25,8 @@ pub fn undo(image: &Path, options: &UndoOptions) -> Result<Undone> {
 /// # Errors
 /// [`Kind::Refused`](crate::Kind::Refused) when there is none, or it is not winject's.
 pub fn forget_undo(image: &Path) -> Result<()> {
-    commit::forget(image).map_err(explain)
+    let image = ImageName::of(image).require_file("remove an undo record");
+    image.and_then(commit::forget).map_err(explain)
 }
 
 /// The command that takes the last edit of an image back, as it is typed into a shell.

@@ -245,7 +245,14 @@ impl<'a> Field<'a> {
             let hint = "put it into a file of its own and name that";
             return Err(self.error("a path is expected, not the content itself", hint));
         }
-        Ok(self.optional_text()?.filter(|text| !text.is_empty()).map(|text| self.document.folder.join(text)))
+        Ok(self.optional_text()?.filter(|text| !text.is_empty()).map(|text| self.resolve(&text)))
+    }
+
+    /// The path that a text stands for: relative to the document's folder, unless it is a URI.
+    fn resolve(&self, text: &str) -> PathBuf {
+        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        let is_uri = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+');
+        if is_uri { PathBuf::from(text) } else { self.document.folder.join(text) }
     }
 
     /// One path or a list of them, relative to the document's folder.
@@ -255,7 +262,7 @@ impl<'a> Field<'a> {
     pub fn paths(&self) -> Result<Vec<PathBuf>> {
         let Value::List(values) = self.value() else { return Ok(self.path()?.into_iter().collect()) };
         let paths = values.iter().map(|value| match value {
-            Value::Text(text) => Ok(self.document.folder.join(text)),
+            Value::Text(text) => Ok(self.resolve(text)),
             _ => Err(self.error("a list of paths is expected", "write one path on each line")),
         });
         paths.collect()

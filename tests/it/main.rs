@@ -40,6 +40,7 @@ mod house;
 mod inject;
 mod iso;
 mod look;
+mod nbd;
 mod ntfs;
 mod ntfs_check;
 mod ntfs_log;
@@ -54,4 +55,4 @@ fn main() -> std::process::ExitCode {
     cli::sandbox::child().unwrap_or_else(|| support::runner::run(trials()))
 }
 
-tests![in apply, batch, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, fleet, formats, hive, house, inject, iso, look, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];
+tests![in apply, batch, bitlocker, bitlocker_job, block, boot_volume, cli, convert, disks, documents, drivers, extras, first_boot, fleet, formats, hive, house, inject, iso, look, nbd, ntfs, ntfs_check, ntfs_log, partition, plan, remove, report, wim, windows;];

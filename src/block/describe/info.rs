@@ -16,8 +16,9 @@ pub struct ImageInfo {
     pub format: String,
     /// The disk's size in bytes.
     pub virtual_size: u64,
-    /// Bytes that the file takes on the host's disk.
-    pub actual_size: u64,
+    /// Bytes that the file takes on the host's disk; left out for an NBD export.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actual_size: Option<u64>,
     /// Unit of allocation in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_size: Option<u64>,
@@ -84,7 +85,7 @@ pub(super) fn plain(format: Format, virtual_size: u64) -> ImageInfo {
         filename: String::new(),
         format: format.name().to_owned(),
         virtual_size,
-        actual_size: 0,
+        actual_size: None,
         cluster_size: None,
         encrypted: false,
         compressed: false,

@@ -5,10 +5,8 @@ mod info;
 mod map;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use super::chain::open_file;
-use super::{OpenOptions, Storage, ova, probe};
+use super::{ImageName, OpenOptions, ova, probe};
 use crate::error::{Error, Layer, Result};
 
 pub use info::{ImageInfo, SnapshotInfo, Specific};
@@ -19,7 +17,7 @@ pub use map::{MapEntry, map};
 /// # Errors
 /// When the file cannot be read, is not an image of a known format, or its header is damaged.
 pub fn info(path: &Path, options: &OpenOptions) -> Result<ImageInfo> {
-    let storage: Arc<dyn Storage> = Arc::new(open_file(path, options.locking)?);
+    let storage = ImageName::of(path).open(options.locking, &options.nbd)?;
     let actual_size = blocks(path);
     let name = path.display().to_string();
     let mut info = if options.format.is_none() && ova::is_ova(storage.as_ref()) {
@@ -34,10 +32,11 @@ pub fn info(path: &Path, options: &OpenOptions) -> Result<ImageInfo> {
     Ok(info)
 }
 
-/// What the host has allocated for the file.
-fn blocks(path: &Path) -> u64 {
+/// What the host has allocated for the file; `None` for an NBD export.
+fn blocks(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
-    path.metadata().map_or(0, |m| m.blocks() * 512)
+    let ImageName::File(path) = ImageName::of(path) else { return None };
+    Some(path.metadata().map_or(0, |m| m.blocks() * 512))
 }
 
 /// Checks an image of a format without a check of its own: walks every table, and refuses stored offsets beyond the end

@@ -185,6 +185,7 @@ impl Args {
             format: self.source.format,
             path_policy: self.source.path_policy(),
             disk: self.source.disk.clone(),
+            nbd: self.source.nbd_options(),
             bitlocker: self.bitlocker.keys()?,
             other_inputs: self.bitlocker.inputs().cloned().collect(),
             state: self.state.overrides(),

@@ -9,6 +9,7 @@ use crate::cli::args::{ImageArgs, ReplayArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
 use crate::cli::numbers::parse_partition;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host::is_nbd_name;
 use crate::job::look::{Files, LookRequest, look_into};
 
 // The volume to look into
@@ -37,7 +38,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Reads `IMAGE PATH…` or `IMAGE:PATH…`. The first argument is the image if there is a file of that name; else it is
+    /// Reads `IMAGE PATH…` or `IMAGE:PATH…`. The first argument is the image if there is a file of that name, or if it is an NBD URI; else it is
     /// divided at the first colon that leaves the name of a file.
     ///
     /// # Errors
@@ -96,7 +97,8 @@ pub fn image_of(arguments: &[OsString]) -> Option<PathBuf> {
 
 fn divide(argument: &OsString, is_file: &dyn Fn(&Path) -> bool) -> (PathBuf, Option<OsString>) {
     let whole = PathBuf::from(argument);
-    if is_file(&whole) {
+    // A URI is full of colons: paths are given apart from it.
+    if is_nbd_name(&whole) || is_file(&whole) {
         return (whole, None);
     }
     let bytes = argument.as_bytes();
@@ -124,6 +126,7 @@ mod tests {
             (&[r"a.img:C:\x", "a.img:/y", "/z"], "a.img", &[r"C:\x", "/y", "/z"]),
             (&["b:c.img:/x"], "b:c.img", &["/x"]),
             (&["none.img:/x"], "none.img:/x", &[]),
+            (&["nbd://h:1/e", "/x"], "nbd://h:1/e", &["/x"]),
         ] {
             let arguments: Vec<OsString> = arguments.iter().map(Into::into).collect();
             let place = Place::parse_with(&arguments, &files).unwrap();

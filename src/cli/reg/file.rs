@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::{Ui, signals};
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::hive::{HIVE_BYTES_MAX, Hive, HiveFile, Replay, used_bytes};
-use crate::host::{self, LockedFile, Unreadable, folder_of, refuse_rewrite, rewrite};
+use crate::host::{self, LockedFile, Unreadable, folder_of, is_nbd_name, refuse_rewrite, rewrite};
 
 /// Largest `.reg` file, in bytes: the largest hive as text takes six bytes for each of its bytes (UTF-16), and line breaks.
 const REG_BYTES_MAX: u64 = 8 * HIVE_BYTES_MAX;
@@ -76,6 +76,9 @@ pub(super) fn open_reg(path: &Path) -> Result<File> {
 
 /// Whether a file begins as a hive does.
 pub(super) fn is_hive(path: &Path) -> Result<bool> {
+    if is_nbd_name(path) {
+        return Ok(false);
+    }
     let mut head = [0; 4];
     let mut file = open(path)?;
     Ok(file.read_exact(&mut head).is_ok() && &head == b"regf")
@@ -83,6 +86,9 @@ pub(super) fn is_hive(path: &Path) -> Result<bool> {
 
 /// Whether a file is a hive, however damaged: it begins as one, or its first bin follows where the base block ends.
 pub(super) fn is_hive_or_damaged(path: &Path) -> Result<bool> {
+    if is_nbd_name(path) {
+        return Ok(false);
+    }
     let mut file = open(path)?;
     let mut mark = [0; 4];
     let read = file.seek(SeekFrom::Start(BASE_BLOCK_BYTES)).and_then(|_| file.read_exact(&mut mark));

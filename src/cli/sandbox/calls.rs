@@ -108,6 +108,10 @@ const CALLS: &[c_long] = &[
     c::SYS_recvfrom,
 ];
 
+/// Calls for connections to a server, where an image is an NBD export.
+const CONNECTION_CALLS: &[c_long] =
+    &[c::SYS_connect, c::SYS_shutdown, c::SYS_setsockopt, c::SYS_getsockopt, c::SYS_getsockname, c::SYS_getpeername];
+
 /// Older names of calls above, which only x86 has.
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[c_long] = &[
@@ -156,16 +160,16 @@ const REQUESTS: &[u64] = &[
     0x4004_9409,
 ];
 
-/// Restricts this thread and those that it starts, for good.
+/// Restricts this thread and those that it starts, for good. `connects`: an NBD server is connected to.
 ///
 /// # Errors
 /// When the kernel cannot do it, or the processor is not known here.
-pub(super) fn restrict() -> Result<(), Error> {
-    let program: BpfProgram = filter()?.try_into()?;
+pub(super) fn restrict(connects: bool) -> Result<(), Error> {
+    let program: BpfProgram = filter(connects)?.try_into()?;
     seccompiler::apply_filter(&program)
 }
 
-fn filter() -> Result<SeccompFilter, Error> {
+fn filter(connects: bool) -> Result<SeccompFilter, Error> {
     let target: TargetArch = std::env::consts::ARCH.try_into()?;
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     rules.extend(CALLS.iter().chain(OLDER).map(|call| (*call, Vec::new())));
@@ -186,6 +190,11 @@ fn filter() -> Result<SeccompFilter, Error> {
         (c::SYS_socketpair, vec![equals(0, c::AF_UNIX as u64)?]),
     ];
     rules.extend(some);
+    if connects {
+        let families = [c::AF_UNIX, c::AF_INET, c::AF_INET6].map(|family| equals(0, family as u64));
+        rules.insert(c::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+        rules.extend(CONNECTION_CALLS.iter().map(|call| (*call, Vec::new())));
+    }
     let refuse = SeccompAction::Errno(c::ENOSYS as u32);
     Ok(SeccompFilter::new(rules, refuse, SeccompAction::Allow, target)?)
 }
@@ -213,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_filter_is_accepted_for_this_processor() {
-        let program: BpfProgram = filter().unwrap().try_into().unwrap();
+        let program: BpfProgram = filter(true).unwrap().try_into().unwrap();
         assert!(program.len() > CALLS.len());
     }
 }

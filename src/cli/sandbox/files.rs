@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use super::places::Places;
+use crate::nbd::Address;
 
 /// The version whose rights are known here. An older kernel enforces those that it knows.
 const VERSION: ABI = ABI::V6;
@@ -40,6 +41,11 @@ pub(super) fn restrict(places: &Places) -> Result<RulesetStatus, RulesetError> {
     }
     for path in places.written() {
         allow(&mut rules, path, writing(path));
+    }
+    for server in places.servers() {
+        if let Address::Tcp(_, port) = server {
+            rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+        }
     }
     Ok(rules.restrict_self()?.ruleset)
 }

@@ -1,6 +1,7 @@
 //! Every image is untrusted: before the first byte of one is read, the process gives up the files that the command was not
 //! given, the network, and the system calls that it does not need. Whatever a defect lets an image do afterwards, it can
-//! reach no other file and start no program.
+//! reach no other file and start no program. Where an image is an NBD export, the process may connect to the port of its server
+//! (of any host: the kernel restricts ports), or to Unix sockets.
 //!
 //! The kernel enforces both: Landlock for files, seccomp for calls. Where it has them only in part, the rest is enforced,
 //! and the log (`-v`) says what is missing.
@@ -16,6 +17,7 @@ use clap::{ArgMatches, Command};
 use landlock::RulesetStatus;
 
 use super::inject;
+use crate::nbd;
 use places::Places;
 
 /// Restricts this thread, and all that it starts, to reading these images and what lies in their folders.
@@ -36,6 +38,8 @@ pub fn enter(command: &Command, matches: &ArgMatches) {
 }
 
 fn restrict(places: &Places) {
+    // Looking a name up needs more rights than connecting does.
+    places.servers().iter().for_each(nbd::resolve_now);
     match files::restrict(places) {
         Ok(RulesetStatus::FullyEnforced) => tracing::info!("sandbox: only the command's own files can be opened"),
         Ok(RulesetStatus::PartiallyEnforced) => {
@@ -46,7 +50,7 @@ fn restrict(places: &Places) {
         }
         Err(error) => tracing::info!(%error, "sandbox: this kernel does not restrict files"),
     }
-    match calls::restrict() {
+    match calls::restrict(!places.servers().is_empty()) {
         Ok(()) => tracing::info!("sandbox: only the system calls for files, memory and threads are allowed"),
         Err(error) => tracing::info!(%error, "sandbox: this kernel does not restrict system calls"),
     }
@@ -55,7 +59,7 @@ fn restrict(places: &Places) {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod calls {
     /// Fails: which calls a program makes differs from processor to processor.
-    pub(super) fn restrict() -> Result<(), &'static str> {
+    pub(super) fn restrict(_connects: bool) -> Result<(), &'static str> {
         Err("not known for this processor")
     }
 }

@@ -11,7 +11,8 @@ use clap::{Arg, ArgMatches, Command};
 use crate::cli::bitlocker_args::KeySource;
 use crate::cli::look;
 use crate::cli::request::InjectSpec;
-use crate::host::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING, folder_of};
+use crate::host::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING, folder_of, is_nbd_name};
+use crate::nbd::{Address, NbdUri};
 use crate::windows::Upload;
 
 /// What a command does with the file that an argument names.
@@ -45,6 +46,8 @@ pub(super) struct Places {
     read: BTreeSet<PathBuf>,
     written: BTreeSet<PathBuf>,
     document: Option<PathBuf>,
+    /// NBD servers that images are read from.
+    servers: Vec<Address>,
     /// Whether images are edited where they are.
     is_edit: bool,
 }
@@ -95,10 +98,18 @@ impl Places {
 
     /// Adds the folders of an image, for reading: of its name, and of the file that it leads to.
     pub(super) fn add_folders_of(&mut self, image: &Path) {
+        if is_nbd_name(image) {
+            return self.add_image(image);
+        }
         let real = image.canonicalize().unwrap_or_else(|_| image.to_owned());
         let is_device = std::fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device());
         let folders = [image, &real].map(|path| if is_device { path.to_owned() } else { folder_of(path).to_owned() });
         self.read.extend(folders);
+    }
+
+    /// The NBD servers that are connected to, at any time: a lost connection is made again.
+    pub(super) fn servers(&self) -> &[Address] {
+        &self.servers
     }
 
     /// What is read.
@@ -158,6 +169,11 @@ impl Places {
 
     /// The image, what it may refer to in its folder, and the journal and the undo record there.
     fn add_image(&mut self, path: &Path) {
+        if is_nbd_name(path) {
+            // A URI that is not understood is reported by the run.
+            self.servers.extend(NbdUri::parse(path).ok().map(|uri| uri.address));
+            return;
+        }
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let folders = [folder_of(path).to_owned(), folder_of(&real).to_owned()];
         let is_device = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device());
@@ -250,6 +266,23 @@ mod tests {
             pending.extend(command.get_subcommands());
         }
         assert!(paths > 50, "{paths}");
+    }
+
+    #[test]
+    fn only_a_server_that_an_image_names_is_connected_to() {
+        let servers = |line: &str| {
+            let mut command = Cli::command();
+            let arguments = std::iter::once("winject").chain(line.split(' '));
+            let matches = command.try_get_matches_from_mut(arguments).unwrap();
+            let places = Places::of_command(&command, &matches);
+            (places.servers().to_vec(), places.read().count())
+        };
+        let tcp = |port| Address::Tcp("h".to_owned(), port);
+        assert_eq!(servers("inspect nbd://h/e"), (vec![tcp(10809)], 0));
+        assert_eq!(servers("ls nbd://h:1/e /x"), (vec![tcp(1)], 0));
+        assert_eq!(servers("inspect nbd+unix:///?socket=/s"), (vec![Address::Unix("/s".into())], 0));
+        assert_eq!(servers("inspect a.img").0, []);
+        assert_eq!(servers("convert a.img nbd://h/e").0, []);
     }
 
     /// What a command line in a folder with some files may read and write.

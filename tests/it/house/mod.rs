@@ -17,7 +17,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["units"],
     &["cancel", "io", "exit", "xml", "yaml", "field"],
     &["host"],
-    &["hive", "ntfs", "fat", "iso"],
+    &["hive", "ntfs", "fat", "iso", "nbd"],
     &["bitlocker", "wim"],
     &["partition"],
     &["block"],

@@ -13,7 +13,7 @@ use super::on_disk::table;
 use super::refcount;
 use super::reference_counts::ReferenceCounts;
 use super::snapshot::{self, Snapshot};
-use crate::block::{OpenOptions, Storage, StorageExt};
+use crate::block::{ImageName, OpenOptions, Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
 use crate::units::HostOffset;
 
@@ -89,7 +89,7 @@ impl CheckReport {
 /// # Errors
 /// When the file cannot be read or is not a qcow2 image; a damaged structure below the header is part of the report.
 pub fn check(path: &Path, options: &OpenOptions) -> Result<CheckReport> {
-    check_storage(Arc::new(crate::block::open_file(path, options.locking)?), path)
+    check_storage(ImageName::of(path).open(options.locking, &options.nbd)?, path)
 }
 
 /// Like [`check`], for a file that is open already.

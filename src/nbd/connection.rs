@@ -1,0 +1,272 @@
+//! One connection: requests are sent by the threads that make them, and a thread of the connection receives the replies, in
+//! whatever order they come.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::export::Export;
+use super::failure::Failure;
+use super::handshake::{Denied, handshake};
+use super::reply::{Answer, Assembly, Question, read_head};
+use super::requests;
+use super::stream::{Stream, UntilDeadline, is_tick};
+use super::uri::NbdUri;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// A connection in transmission.
+pub(super) struct Connection {
+    pub export: Export,
+    shared: Arc<Shared>,
+    receiver: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    /// For writing; the receiver reads from a clone. Held while a request is sent.
+    stream: Mutex<Stream>,
+    state: Mutex<State>,
+    /// How long nothing may come while requests are in flight.
+    patience: Duration,
+}
+
+struct State {
+    in_flight: HashMap<u64, InFlight>,
+    /// Whether a reply is being received, whose request is not in flight any more.
+    is_receiving: bool,
+    next_cookie: u64,
+    /// When the server showed a sign of life, or got something to do.
+    last_progress: Instant,
+    /// Why the connection is of no more use.
+    broken: Option<Failure>,
+}
+
+struct InFlight {
+    assembly: Assembly,
+    slot: Arc<Slot>,
+}
+
+type Outcome = Result<Answer, Failure>;
+
+/// Where the outcome of a request is put.
+#[derive(Default)]
+struct Slot {
+    outcome: Mutex<Option<Outcome>>,
+    filled: Condvar,
+}
+
+/// A request that was sent.
+pub(super) struct Ticket(Arc<Slot>);
+
+impl Ticket {
+    /// Waits for the outcome.
+    pub(super) fn wait(self) -> Outcome {
+        let mut outcome = lock(&self.0.outcome);
+        loop {
+            if let Some(outcome) = outcome.take() {
+                return outcome;
+            }
+            outcome = self.0.filled.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Slot {
+    fn fill(&self, outcome: Outcome) {
+        lock(&self.outcome).get_or_insert(outcome);
+        self.filled.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Connection {
+    /// Connects and opens the export. `patience`: how long the server may be silent while it owes an answer.
+    pub(super) fn open(uri: &NbdUri, patience: Duration) -> Result<Self, Denied> {
+        let stream = Stream::connect(&uri.address)?;
+        let deadline = Instant::now() + HANDSHAKE;
+        let export = handshake(&mut UntilDeadline { stream: &stream, deadline }, &uri.export)?;
+        tracing::debug!(%uri, ?export, "connected to an NBD server");
+        let incoming = stream.try_clone()?;
+        let shared = Arc::new(Shared {
+            stream: Mutex::new(stream),
+            state: Mutex::new(State {
+                in_flight: HashMap::new(),
+                is_receiving: false,
+                next_cookie: 1,
+                last_progress: Instant::now(),
+                broken: None,
+            }),
+            patience,
+        });
+        let receiver = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new().spawn(move || shared.receive_all(&incoming, export.is_structured))?
+        };
+        Ok(Self { export, shared, receiver: Some(receiver) })
+    }
+
+    /// Asks for the bytes of a range, at most [`Export::maximum`] of them.
+    pub(super) fn read(&self, offset: u64, length: u32) -> Result<Ticket, Failure> {
+        let question = Question::Read { offset, length };
+        self.send(question, |cookie| requests::read(cookie, offset, length))
+    }
+
+    /// Asks for the extents of a range.
+    pub(super) fn block_status(&self, offset: u64, length: u32, context: u32) -> Result<Ticket, Failure> {
+        let question = Question::Status { length, context };
+        self.send(question, |cookie| requests::block_status(cookie, offset, length))
+    }
+
+    fn send(&self, question: Question, encode: impl FnOnce(u64) -> [u8; requests::BYTES]) -> Result<Ticket, Failure> {
+        let slot = Arc::new(Slot::default());
+        let stream = lock(&self.shared.stream);
+        let cookie = {
+            let mut state = lock(&self.shared.state);
+            if let Some(broken) = &state.broken {
+                return Err(broken.clone());
+            }
+            let cookie = state.next_cookie;
+            state.next_cookie += 1;
+            if state.in_flight.is_empty() {
+                state.last_progress = Instant::now();
+            }
+            let in_flight = InFlight { assembly: Assembly::new(question), slot: Arc::clone(&slot) };
+            state.in_flight.insert(cookie, in_flight);
+            cookie
+        };
+        if let Err(error) = (&*stream).write_all(&encode(cookie)) {
+            // A request that was sent in part leaves the stream without a meaning.
+            let failure = Failure::lost(&error);
+            self.shared.fail(&failure);
+            stream.shut_down();
+            return Err(failure);
+        }
+        Ok(Ticket(slot))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let stream = lock(&self.shared.stream);
+        let is_idle = {
+            let state = lock(&self.shared.state);
+            state.in_flight.is_empty() && state.broken.is_none()
+        };
+        if is_idle {
+            // The server sees the end of the connection in any case.
+            let _ = (&*stream).write_all(&requests::disconnect());
+        }
+        stream.shut_down();
+        drop(stream);
+        if let Some(receiver) = self.receiver.take() {
+            // Its panic has failed the requests already.
+            let _ = receiver.join();
+        }
+    }
+}
+
+impl Shared {
+    fn receive_all(&self, incoming: &Stream, is_structured: bool) {
+        let _guard = FailOnDrop(self);
+        let mut incoming = Patient { stream: incoming, shared: self };
+        loop {
+            if let Err(failure) = self.receive_one(&mut incoming, is_structured) {
+                self.fail(&failure);
+                incoming.stream.shut_down();
+                return;
+            }
+        }
+    }
+
+    fn receive_one(&self, incoming: &mut Patient<'_>, is_structured: bool) -> Result<(), Failure> {
+        let head = read_head(incoming, is_structured)?;
+        // Taken out while its bytes are received: the threads that send must not wait for that.
+        let taken = {
+            let mut state = lock(&self.state);
+            state.is_receiving = true;
+            state.in_flight.remove(&head.cookie)
+        };
+        let mut taken = taken.ok_or_else(|| Failure::protocol("a reply to a request that was not sent"))?;
+        let received = taken.assembly.receive(head, is_structured, incoming);
+        lock(&self.state).is_receiving = false;
+        match received {
+            Ok(true) => {
+                let outcome = taken.assembly.finish();
+                let failure = match &outcome {
+                    Err(failure @ Failure::Protocol(_)) => Some(failure.clone()),
+                    _ => None,
+                };
+                taken.slot.fill(outcome);
+                failure.map_or(Ok(()), Err)
+            }
+            Ok(false) => {
+                let mut state = lock(&self.state);
+                match &state.broken {
+                    Some(failure) => taken.slot.fill(Err(failure.clone())),
+                    None => drop(state.in_flight.insert(head.cookie, taken)),
+                }
+                Ok(())
+            }
+            Err(failure) => {
+                taken.slot.fill(Err(failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Fails all requests, those in flight and those to come.
+    fn fail(&self, failure: &Failure) {
+        let in_flight = {
+            let mut state = lock(&self.state);
+            state.broken.get_or_insert(failure.clone());
+            std::mem::take(&mut state.in_flight)
+        };
+        in_flight.into_values().for_each(|request| request.slot.fill(Err(failure.clone())));
+    }
+}
+
+/// Fails what is left when the receiver ends, by whatever way.
+struct FailOnDrop<'a>(&'a Shared);
+
+impl Drop for FailOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fail(&Failure::Lost("the connection is closed".to_owned()));
+    }
+}
+
+/// The incoming half. Waits for as long as nothing is owed, and no longer than the limit where something is.
+struct Patient<'a> {
+    stream: &'a Stream,
+    shared: &'a Shared,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(buf) {
+                Err(error) if is_tick(&error) => {
+                    let state = lock(&self.shared.state);
+                    let silent = state.last_progress.elapsed();
+                    let is_owed = !state.in_flight.is_empty() || state.is_receiving;
+                    if let Some(broken) = &state.broken {
+                        return Err(io::Error::new(io::ErrorKind::ConnectionAborted, broken.clone()));
+                    }
+                    if is_owed && silent > self.shared.patience {
+                        let text = format!("no answer for {} s", silent.as_secs());
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                    }
+                }
+                result => {
+                    lock(&self.shared.state).last_progress = Instant::now();
+                    return result;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a server says of an export.
+
+use std::ops::RangeInclusive;
+
+use super::failure::Failure;
+
+/// Smallest unit of a request that any server takes, in bytes: used where the server does not say its own.
+const MINIMUM_DEFAULT: u32 = 512;
+/// Most bytes of a request where the server does not say its limit.
+const MAXIMUM_DEFAULT: u32 = 32 << 20;
+/// What a server may state as its smallest unit.
+const MINIMUM_RANGE: RangeInclusive<u32> = 1..=65536;
+/// Largest size of an export, in bytes.
+const SIZE_MAX: u64 = i64::MAX as u64;
+
+/// An export as the handshake found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Export {
+    /// Size in bytes; need not be a multiple of anything.
+    pub size: u64,
+    /// Transmission flags.
+    pub flags: u16,
+    /// Offsets and lengths of requests are multiples of this power of two.
+    pub minimum: u32,
+    /// Most bytes of one request.
+    pub maximum: u32,
+    /// Whether the server answers reads with structured replies.
+    pub is_structured: bool,
+    /// The number of the meta context `base:allocation`, if the server has it.
+    pub context: Option<u32>,
+}
+
+impl Export {
+    /// An export of which only the size and the flags are known.
+    pub(super) fn new(size: u64, flags: u16) -> Result<Self, Failure> {
+        if size > SIZE_MAX {
+            return Err(Failure::protocol(format!("the export has {size} bytes")));
+        }
+        let (minimum, maximum) = (MINIMUM_DEFAULT, MAXIMUM_DEFAULT);
+        Ok(Self { size, flags, minimum, maximum, is_structured: false, context: None })
+    }
+
+    /// Takes the block sizes that the server states.
+    pub(super) fn set_block_size(&mut self, minimum: u32, maximum: u32) -> Result<(), Failure> {
+        if !minimum.is_power_of_two() || !MINIMUM_RANGE.contains(&minimum) || maximum < minimum {
+            return Err(Failure::protocol(format!("block sizes of {minimum} and {maximum} bytes")));
+        }
+        self.minimum = minimum;
+        self.maximum = (maximum / minimum * minimum).min(MAXIMUM_DEFAULT);
+        Ok(())
+    }
+
+    /// Whether another connection shows the same export.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.size, self.flags) == (other.size, other.flags)
+    }
+}

@@ -1,0 +1,90 @@
+//! What is known of the holes of an export.
+
+use std::collections::BTreeMap;
+
+/// Most extents that are remembered; beyond it, all are asked for again.
+const EXTENTS_MAX: usize = 1 << 20;
+
+/// Extents that the server told.
+#[derive(Debug, Default)]
+pub(super) struct Extents {
+    /// Start; end, and whether the extent reads as zeros. Without overlaps, neighbours of one kind joined.
+    known: BTreeMap<u64, (u64, bool)>,
+}
+
+impl Extents {
+    /// The extent that holds `offset`: its end, and whether it reads as zeros; `None` if it is not known.
+    pub(super) fn at(&self, offset: u64) -> Option<(u64, bool)> {
+        let (_, (end, is_zero)) = self.known.range(..=offset).next_back()?;
+        (*end > offset).then_some((*end, *is_zero))
+    }
+
+    /// Where the next byte that may be data lies from `offset` on: what is not known may be.
+    pub(super) fn next_data(&self, offset: u64) -> u64 {
+        let mut at = offset;
+        while let Some((end, true)) = self.at(at) {
+            at = end;
+        }
+        at
+    }
+
+    /// Adds extents that follow each other from `offset` on; what is known already stays as it is.
+    pub(super) fn add(&mut self, offset: u64, extents: &[(u64, bool)]) {
+        if self.known.len() > EXTENTS_MAX {
+            self.known.clear();
+        }
+        let mut start = offset;
+        for (length, is_zero) in extents {
+            let end = start.saturating_add(*length);
+            self.insert(start, end, *is_zero);
+            start = end;
+        }
+    }
+
+    fn insert(&mut self, start: u64, end: u64, is_zero: bool) {
+        let start = self.at(start).map_or(start, |(known_end, _)| known_end);
+        let next = self.known.range(start..).next().map_or(end, |(next, _)| *next);
+        let end = end.min(next);
+        if start >= end {
+            return;
+        }
+        match self.known.range_mut(..=start).next_back() {
+            Some((_, (last_end, kind))) if *last_end == start && *kind == is_zero => *last_end = end,
+            _ => drop(self.known.insert(start, (end, is_zero))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn the_first_answer_for_a_byte_counts(
+            answers in proptest::collection::vec((0_u64..50, proptest::collection::vec((1_u64..20, proptest::bool::ANY), 1..5)), 0..12)
+        ) {
+            let mut extents = Extents::default();
+            let mut model = std::collections::BTreeMap::new();
+            for (offset, list) in &answers {
+                extents.add(*offset, list);
+                let mut at = *offset;
+                for (length, is_zero) in list {
+                    for byte in at..at + length {
+                        // An extent ends where one that is known begins.
+                        model.entry(byte).or_insert(*is_zero);
+                    }
+                    at += length;
+                }
+            }
+            for byte in 0..200 {
+                if let Some((end, is_zero)) = extents.at(byte) {
+                    proptest::prop_assert_eq!(model.get(&byte), Some(&is_zero));
+                    proptest::prop_assert!(end > byte && (byte..end).all(|other| model.get(&other) == Some(&is_zero)));
+                }
+                let data = extents.next_data(byte);
+                proptest::prop_assert!((byte..data).all(|other| model.get(&other) == Some(&true)));
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! A client for NBD (Network Block Device): images that `nbdkit`, `qemu-nbd` or another server exports.
+//!
+//! Fixed newstyle handshake, structured replies, `base:allocation`, several requests in flight on one connection. The server is
+//! not trusted: what it sends is bounded by what was asked for. Integers on the wire are big endian. Source: the protocol and
+//! URI documents of the NBD project.
+
+mod cache;
+mod connection;
+mod export;
+mod extents;
+mod failure;
+mod handshake;
+mod link;
+mod read_ahead;
+pub mod reply;
+mod requests;
+mod storage;
+mod stream;
+mod uri;
+
+pub use export::Export;
+pub use link::NbdOptions;
+pub use storage::NbdStorage;
+pub(crate) use stream::resolve_now;
+pub(crate) use uri::network_notes;
+pub use uri::{Address, NbdUri};

@@ -1,0 +1,168 @@
+//! An export as a file that is read.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::cache::{BLOCK, BlockCache};
+use super::export::Export;
+use super::extents::Extents;
+use super::failure::Failure;
+use super::link::{Link, NbdOptions};
+use super::read_ahead::{CHUNK, ReadAhead};
+use super::reply::Answer;
+use crate::error::Result;
+use crate::host::{HostRun, Storage};
+
+/// Reads of so many bytes go past the cache of blocks.
+const LARGE: usize = (CHUNK / 8) as usize;
+/// Bytes whose extents are asked for at once.
+const STATUS: u64 = 1 << 30;
+
+/// An export of an NBD server, open for reading. A lost connection is made again, and what was not answered is asked again.
+pub struct NbdStorage {
+    link: Arc<Link>,
+    blocks: Mutex<BlockCache>,
+    extents: Arc<Mutex<Extents>>,
+    /// Held while extents are asked for: some servers become slow when they are asked in parallel.
+    asking: Mutex<()>,
+    read_ahead: ReadAhead,
+}
+
+impl std::fmt::Debug for NbdStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NbdStorage")
+            .field("uri", &self.link.uri)
+            .field("export", &self.link.export)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NbdStorage {
+    /// Connects to the export that `name` names.
+    ///
+    /// # Errors
+    /// Those of [`NbdUri::parse`](super::NbdUri::parse); [`Kind::Io`](crate::Kind::Io) when the server cannot be reached or does not have the export;
+    /// [`Kind::Unsupported`](crate::Kind::Unsupported) when it demands TLS.
+    pub fn open(name: &Path, options: NbdOptions) -> Result<Self> {
+        let link = Arc::new(Link::open(name, options)?);
+        let extents = Arc::<Mutex<Extents>>::default();
+        let read_ahead = ReadAhead::new(Arc::clone(&link), Arc::clone(&extents));
+        Ok(Self { link, blocks: Mutex::default(), extents, asking: Mutex::default(), read_ahead })
+    }
+
+    /// What the server said of the export.
+    #[must_use]
+    pub fn export(&self) -> &Export {
+        &self.link.export
+    }
+
+    /// Fills a part of `buf` from the cache of blocks; returns how much.
+    fn read_block(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Failure> {
+        let number = offset / BLOCK;
+        let within = (offset % BLOCK) as usize;
+        let found = lock(&self.blocks).get(number);
+        let block = match found {
+            Some(block) => block,
+            None => {
+                let count = self.link.export.size.div_ceil(BLOCK);
+                let wanted = lock(&self.blocks).plan_fetch(number, count);
+                let start = number * BLOCK;
+                let length = (wanted * BLOCK).min(self.link.export.size - start);
+                let bytes = match lock(&self.extents).at(start) {
+                    Some((end, true)) if end >= start + length => vec![0; length as usize],
+                    _ => Vec::new(),
+                };
+                let bytes = if bytes.is_empty() { self.link.fetch(start, length)? } else { bytes };
+                let mut blocks = lock(&self.blocks);
+                blocks.add(number, &bytes);
+                blocks.get(number).ok_or_else(|| Failure::protocol("no bytes in an answer"))?
+            }
+        };
+        Ok(copy(&block, within, buf))
+    }
+
+    /// Fills a part of `buf` from a chunk, and reads ahead; returns how much.
+    fn read_chunk(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Failure> {
+        let number = offset / CHUNK;
+        let chunk = self.read_ahead.take(number)?;
+        Ok(copy(&chunk, (offset % CHUNK) as usize, buf))
+    }
+
+    /// Asks for the extents from `offset` on, which are not known.
+    fn ask_for_extents(&self, offset: u64, context: u32) -> std::result::Result<(), Failure> {
+        let minimum = u64::from(self.link.export.minimum);
+        let start = offset / minimum * minimum;
+        let length = (self.link.export.size - start).min(STATUS);
+        let answer = self.link.ask(|connection| connection.block_status(start, length as u32, context)?.wait());
+        let extents = match answer {
+            Ok(Answer::Extents(extents)) => extents,
+            Ok(Answer::Bytes(_)) => return Err(Failure::protocol("bytes in place of extents")),
+            // The map of holes is an offer; without it, all is read.
+            Err(Failure::Refused(..)) => vec![(length, false)],
+            Err(failure) => return Err(failure),
+        };
+        lock(&self.extents).add(start, &extents);
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Copies from `from` on, as much as there is; returns how much.
+fn copy(bytes: &[u8], from: usize, buf: &mut [u8]) -> usize {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let count = rest.len().min(buf.len());
+    if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
+        to.copy_from_slice(from);
+    }
+    count
+}
+
+impl Storage for NbdStorage {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let inside = usize::try_from(self.link.export.size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..inside).filter(|rest| !rest.is_empty()) {
+            let at = offset + done as u64;
+            // While the disk is read from one end to the other, small reads find what was read ahead.
+            let is_chunk = inside >= LARGE || self.read_ahead.holds(at / CHUNK);
+            let count = if is_chunk { self.read_chunk(at, rest) } else { self.read_block(at, rest) }?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            done += count;
+        }
+        Ok(done)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.link.export.size)
+    }
+
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        let rest = self.link.export.size.saturating_sub(offset);
+        let Some(context) = self.link.export.context.filter(|_| rest > 0) else {
+            return Ok(HostRun { length: rest, is_data: true });
+        };
+        let _asking = lock(&self.asking);
+        if lock(&self.extents).at(offset).is_none() {
+            self.ask_for_extents(offset, context)?;
+        }
+        let (end, is_zero) = lock(&self.extents)
+            .at(offset)
+            .ok_or_else(|| Failure::protocol("extents that do not begin where they were asked for"))?;
+        Ok(HostRun { length: (end - offset).min(rest), is_data: !is_zero })
+    }
+
+    fn is_part(&self) -> bool {
+        // Not a file of the host: what needs one is refused.
+        true
+    }
+
+    fn bytes_read(&self) -> u64 {
+        self.link.bytes_read()
+    }
+}

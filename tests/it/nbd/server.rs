@@ -1,0 +1,60 @@
+//! Servers that winject did not write, on Unix sockets.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running server; it ends with this value.
+pub struct Server {
+    child: Child,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// nbdkit with these arguments.
+    pub fn nbdkit(arguments: &[&str]) -> Self {
+        Self::start("nbdkit", &["-f", "-U"], arguments)
+    }
+
+    /// qemu-nbd, for any number of clients, with these arguments.
+    pub fn qemu_nbd(arguments: &[&str]) -> Self {
+        Self::start("qemu-nbd", &["-t", "-e", "4", "-k"], arguments)
+    }
+
+    fn start(program: &str, first: &[&str], arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let mut command = Command::new(program);
+        command.args(first).arg(&socket).args(arguments).stdin(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let begun = Instant::now();
+        while !socket.exists() {
+            assert!(child.try_wait().unwrap().is_none(), "{program} {arguments:?} ended");
+            assert!(begun.elapsed() < Duration::from_secs(60), "{program} does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { child, socket, _folder: folder }
+    }
+
+    /// The URI of an export.
+    pub fn export(&self, name: &str) -> String {
+        format!("nbd+unix:///{name}?socket={}", self.socket.display())
+    }
+
+    pub fn uri(&self) -> String {
+        self.export("")
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
