@@ -10,7 +10,7 @@ pub enum ExitCode {
     /// Done, or nothing to do, also with warnings. For commands that answer a question: yes, clean.
     Done = 0,
     /// Only for commands that answer a question (`check`, `fsck`, `reg check`): no, faults found; `plan --check`: something
-    /// is to be changed; `diff`: different.
+    /// is to be changed; `diff` and `reg diff`: different.
     No = 1,
     /// The command line or a document makes no sense, names no destination, or an output that exists or cannot be one.
     Usage = 2,

@@ -63,8 +63,17 @@ struct ListArgs {
 /// When the media or the image cannot be read, or the media have nothing for the image's Windows.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let Command::List(args) = args.command;
-    if args.image.is_none() && args.windows != PartitionArgs::default() {
-        let message = "no image given for --partition";
+    let needs_image = [
+        (args.windows != PartitionArgs::default(), "--partition"),
+        (args.source.format.is_some(), "--format"),
+        (!args.source.allow_path.is_empty(), "--allow-path"),
+        (args.source.disk.is_some(), "--disk"),
+        (args.bitlocker != BitLockerArgs::default(), "--bitlocker-…"),
+        (args.replay != ReplayArgs::default(), "--no-replay"),
+    ];
+    let needless = needs_image.into_iter().find(|(is_given, _)| *is_given && args.image.is_none());
+    if let Some((_, option)) = needless {
+        let message = format!("no image given for {option}");
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("name the image with --for IMAGE"));
     }
     let keys = args.bitlocker.keys()?;

@@ -120,7 +120,8 @@ fn show_outcome(report: &Report, ui: &Ui) -> Result<()> {
     for warning in &report.virtio.warnings {
         ui.warn(warning);
     }
-    if let Some(plan) = report.changes.as_ref().filter(|_| report.run.dry_run || ui.verbosity() > 0) {
+    let is_shown = (report.run.dry_run || ui.verbosity() > 0) && !ui.is_quiet();
+    if let Some(plan) = report.changes.as_ref().filter(|_| is_shown) {
         ui.answer(&plan.to_string());
     }
     if let Some(windows) = &report.virtio.windows {

@@ -96,18 +96,30 @@ pub(super) fn report(error: &Error, ui: &Ui) {
     report_json(error, ui);
 }
 
-/// Prints in JSON what clap has printed as text already.
-pub(super) fn report_usage(error: &clap::Error, ui: &Ui) {
+/// What clap found wrong with the command line, as an error like all others.
+pub(super) fn usage_error(error: &clap::Error) -> Error {
     let text = error.to_string();
     let mut lines = text.lines().map(str::trim);
     let message: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
     let message = message.join(" ");
     let message = message.strip_prefix("error: ").unwrap_or(&message);
-    let tip = lines.find_map(|line| line.strip_prefix("tip: ")).unwrap_or("winject --help lists the commands");
-    report_json(&Error::new(Kind::Usage, Layer::Cli, message).hint(tip), ui);
+    let rest: Vec<&str> = lines.collect();
+    let tips: Vec<&str> = rest.iter().filter_map(|line| line.strip_prefix("tip: ")).collect();
+    let usage = rest.iter().find_map(|line| line.strip_prefix("Usage: "));
+    let hint = match (tips.iter().find(|tip| !tip.starts_with("to pass '")), usage) {
+        (Some(tip), _) => (*tip).to_owned(),
+        // Clap takes a value with a sign for an operand, and would have it after `--`.
+        (None, _) if !tips.is_empty() => {
+            "a value that begins with a dash is joined to its option by an equals sign: --option=-VALUE".to_owned()
+        }
+        (None, Some(usage)) => format!("usage: {usage}"),
+        (None, None) => "--help lists the options of a command, winject --help the commands".to_owned(),
+    };
+    Error::new(Kind::Usage, Layer::Cli, message).hint(hint)
 }
 
-fn report_json(error: &Error, ui: &Ui) {
+/// Prints an error in JSON, if that is asked for and nothing was printed before.
+pub(super) fn report_json(error: &Error, ui: &Ui) {
     if ui.is_json() && !ui.has_answered() {
         // The text has been printed, and the exit code tells the rest.
         let _ = ui.json_answer("error", &Answer::of(error));

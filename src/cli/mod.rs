@@ -168,8 +168,8 @@ enum Command {
     Cp(look::CpArgs),
     /// Compare the files and the registry of two images, or of an image before and after a saved plan
     ///
-    /// Files are compared by kind, size, content, alternate data streams, target of a link, attributes and time of the last
-    /// change; the registry of a Windows by the hives in its System32\config. Exit code 0: the same, 1: different.
+    /// Files are compared by kind, size, content, alternate data streams, target of a link, data of reparse points, extended
+    /// attributes, object id, attributes and time of the last change; the registry of a Windows by the hives in its System32\config. Exit code 0: the same, 1: different.
     Diff(diff::Args),
     /// Show or replay the log of every NTFS volume of an image, with or without a Windows
     ///
@@ -288,9 +288,13 @@ fn usage(mut error: clap::Error, is_json: bool) -> ExitCode {
     for (kind, value) in escaped {
         error.insert(kind, value);
     }
+    if error.use_stderr() && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        failure::report(&failure::usage_error(&error), &Ui::new(false, 0).with_json(is_json));
+        return ExitCode::Usage;
+    }
     let printed = error.print().and_then(|()| std::io::stdout().flush());
     if error.use_stderr() {
-        failure::report_usage(&error, &Ui::new(false, 0).with_json(is_json));
+        failure::report_json(&failure::usage_error(&error), &Ui::new(false, 0).with_json(is_json));
         return ExitCode::Usage;
     }
     match printed {

@@ -190,8 +190,7 @@ impl<'a> ReplayAnswer<'a> {
         let output = match &request.destination {
             Destination::DryRun => None,
             Destination::InPlace => (!done.replays.is_empty()).then_some(image),
-            Destination::Overlay(path) => (!done.replays.is_empty()).then_some(path),
-            Destination::Standalone { path, .. } => Some(path),
+            Destination::Overlay(path) | Destination::Standalone { path, .. } => Some(path),
         };
         Self {
             image: image.display().to_string(),
@@ -217,6 +216,9 @@ fn show_outcome(request: &LogReplayRequest, done: &LogReplayOutcome, ui: &Ui) {
     ui.done(&match (&request.destination, done.replays.is_empty()) {
         (Destination::Standalone { path, .. }, true) => {
             format!("Unchanged: all NTFS logs of {image} are closed; copied to {}.", path.display())
+        }
+        (Destination::Overlay(path), true) => {
+            format!("Unchanged: all NTFS logs of {image} are closed; the new overlay {} is empty.", path.display())
         }
         (_, true) => format!("Unchanged: all NTFS logs of {image} are closed, nothing was written."),
         (Destination::DryRun, false) => {

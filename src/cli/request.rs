@@ -9,7 +9,7 @@ use crate::drivers::Policy;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
 use crate::job::{Destination, InjectRequest};
-use crate::windows::InjectOptions;
+use crate::windows::{FirstBootMethod, InjectOptions};
 
 /// The largest certificate file that is read, in bytes.
 const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
@@ -110,9 +110,18 @@ impl InjectSpec {
             let hint = "leave out either --packages-only or --registration full";
             return Err(Error::new(Kind::Usage, Layer::Cli, message).hint(hint));
         }
+        let first_boot = guest.first_boot.options()?;
+        let needless =
+            [("--firstboot", !guest.extras.firstboot.is_empty()), ("--guest-agent", guest.extras.guest_agent)];
+        let needless = needless.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option);
+        if let (FirstBootMethod::None, Some(option)) = (first_boot.method, needless) {
+            let message = format!("{option} has no effect without a first-boot job");
+            let hint = "leave out --no-firstboot and --firstboot-method none, or that option";
+            return Err(Error::new(Kind::Usage, Layer::Cli, message).hint(hint));
+        }
         Ok(InjectOptions {
             force: guest.force,
-            first_boot: guest.first_boot.options()?,
+            first_boot,
             registration: guest.registration.into(),
             network: guest.network.options()?,
             trusted_publishers: guest

@@ -189,7 +189,19 @@ impl HostFiles for RealHost {
     }
 
     fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
-        File::open(folder_of(path))?.sync_all()
+        match File::open(folder_of(path)) {
+            Ok(folder) => folder.sync_all(),
+            // A folder that may be written to but not read (mode -wx): its entries are made durable with the whole file
+            // system, or with all of them where the file itself is gone or may not be read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match File::open(path) {
+                Ok(file) => Ok(rustix::fs::syncfs(file)?),
+                Err(_) => {
+                    rustix::fs::sync();
+                    Ok(())
+                }
+            },
+            Err(error) => Err(error),
+        }
     }
 }
 

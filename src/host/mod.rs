@@ -42,5 +42,5 @@ pub use qemu_lock::{LockMode, Locking};
 pub(crate) use read::{Unreadable, open, read};
 pub(crate) use run_files::{REPORT, RunFiles};
 pub use storage::{FileIdentity, Fingerprint, HostRun, Storage, StorageExt};
-pub(crate) use target::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING, is_reserved};
+pub(crate) use target::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING, is_reserved, refuse_missing_folder};
 pub(crate) use text_output::TextOutput;

@@ -78,10 +78,11 @@ impl Target {
         let mut at = path.to_owned();
         for _ in 0..LINKS_MAX {
             match at.symlink_metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     if is_reserved(&at) {
                         return refused("the name is kept for undo journals and records", another);
                     }
+                    refuse_missing_folder(&at, what)?;
                     return target(at, None);
                 }
                 Err(error) => return Err(cannot(error)),
@@ -189,6 +190,29 @@ impl Target {
 pub(crate) fn is_reserved(path: &Path) -> bool {
     let name = path.as_os_str().to_string_lossy();
     [JOURNAL_ENDING, UNDO_RECORD_ENDING].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Refuses a new file or folder at `path` whose folder does not exist; `what` it is, with an article.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub(crate) fn refuse_missing_folder(path: &Path, what: &str) -> Result<()> {
+    let (reason, hint) = match folder_of(path).metadata() {
+        Ok(meta) if !meta.is_dir() => ("its folder is a file", "choose another name"),
+        _ if is_missing(folder_of(path)) => ("its folder does not exist", "create the folder first"),
+        // Where the host does not let us look, writing says why.
+        _ => return Ok(()),
+    };
+    Err(Error::new(Kind::Usage, Layer::Host, format!("cannot write {what}: {reason}"))
+        .with_code(ErrorCode::OutputName)
+        .path(path.display().to_string())
+        .hint(hint))
+}
+
+/// Whether no file or folder has this name.
+fn is_missing(path: &Path) -> bool {
+    let is_absence = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    path.metadata().is_err_and(|error| is_absence(error.kind()))
 }
 
 /// Whether a link or a pipe of this user may be written through.

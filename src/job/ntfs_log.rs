@@ -227,7 +227,7 @@ pub struct LogReplayRequest {
 /// Outcome of [`replay_logs`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogReplayOutcome {
-    /// What was replayed, volume by volume; empty if all logs were closed, and nothing was written.
+    /// What was replayed, volume by volume; empty if all logs were closed: only a new file that was asked for was written then.
     pub replays: Vec<LogReplayRecord>,
     /// What was done about an earlier, interrupted run.
     pub recovery: Recovery,
@@ -267,8 +267,8 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
         done.replays.extend(replayed);
     }
     stage.drop_unchanged()?;
-    // Only a new image is written even if all logs are closed: it is asked for as such.
-    if done.replays.is_empty() && !matches!(destination, Destination::Standalone { .. }) {
+    // An output that is asked for is there afterwards, even if all logs are closed.
+    if done.replays.is_empty() && destination.new_file().is_none() {
         return Ok(done);
     }
     if let Some((path, options)) = destination.new_image() {

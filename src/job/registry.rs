@@ -60,7 +60,7 @@ pub struct HiveRequest {
 /// Outcome of [`import_into_image`] and [`edit_hive`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HiveEdit {
-    /// Whether any hive changed; if not, nothing was written.
+    /// Whether any hive changed; if not, only a new file that was asked for was written.
     pub changed: bool,
     /// What a `.reg` file changed.
     pub applied: Applied,
@@ -225,13 +225,13 @@ fn edit_hives(
     }
     volume.flush()?;
     drop(volume);
-    if !done.changed && !matches!(destination, Destination::Standalone { .. }) {
+    // An output that is asked for is there afterwards, whether or not anything changed.
+    if !done.changed && destination.new_file().is_none() {
         return Ok(done);
     }
     verify(request, &stage, &installation, &written)?;
     drop(written);
     stage.drop_unchanged()?;
-    // A new image is written even if nothing changed: it is asked for as such.
     if let Some((path, options)) = destination.new_image() {
         let overwrite = request.overwrite_output;
         let options = ConvertOptions { overwrite, cancel: request.cancel.clone(), ..options };

@@ -52,6 +52,14 @@ impl Destination {
         Some((path, options))
     }
 
+    /// The file that a run writes in addition to the image, changed or not.
+    pub(super) fn new_file(&self) -> Option<&Path> {
+        match self {
+            Self::Overlay(path) | Self::Standalone { path, .. } => Some(path),
+            Self::DryRun | Self::InPlace => None,
+        }
+    }
+
     /// The destination that is judged before the work begins: itself, or the one that a dry run rehearses.
     pub(super) fn judged<'a>(&'a self, rehearsed: Option<&'a Self>) -> &'a Self {
         rehearsed.filter(|_| *self == Self::DryRun).unwrap_or(self)

@@ -20,6 +20,9 @@ pub(crate) const REPARSE_TAG: Field<u32> = Field::at(0);
 /// Packed size at the start of `$EA_INFORMATION`.
 const EA_PACKED: Field<u16> = Field::at(0);
 
+/// Largest extended attributes of a file, in bytes; the other attributes of this kind are smaller.
+const OPAQUE_MAX: u64 = 64 << 10;
+
 /// Metadata of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
@@ -74,6 +77,33 @@ pub(crate) fn stat<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<Stat
         is_hard_linked,
         reparse_tag: reparse_tag(pager, &attrs)?,
         streams,
+    })
+}
+
+/// Attributes of a file whose content NTFS itself does not interpret, as they are stored; `None` for one that the file lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpaqueAttributes {
+    /// `$REPARSE_POINT`: tag and data.
+    pub reparse_point: Option<Vec<u8>>,
+    /// `$EA`: the extended attributes, in their order.
+    pub extended_attributes: Option<Vec<u8>>,
+    /// `$OBJECT_ID`.
+    pub object_id: Option<Vec<u8>>,
+}
+
+/// Reparse point, extended attributes and object id of a file.
+pub(crate) fn opaque_attributes<D: VolumeRead>(pager: &Pager<D>, file: FileId) -> Result<OpaqueAttributes> {
+    let attrs = load(pager, file)?;
+    let read = |kind, what| {
+        let stream = attrs.stream(kind, &NtfsName::default(), pager.geometry.cluster_count)?;
+        let Some(stream) = stream else { return Ok(None) };
+        stream.check(&pager.geometry)?;
+        pager.read_small(&stream, OPAQUE_MAX, what).map(Some)
+    };
+    Ok(OpaqueAttributes {
+        reparse_point: read(AttributeType::REPARSE_POINT, "reparse point")?,
+        extended_attributes: read(AttributeType::EA, "extended attributes")?,
+        object_id: read(AttributeType::OBJECT_ID, "object id")?,
     })
 }
 

@@ -85,7 +85,7 @@ pub use format::units::{FileId, Lcn, RecordNumber, Vcn};
 pub use format::{
     attribute, attribute_list, boot, file_name, fixup, name, record, runlist, standard_information, units, upcase,
 };
-pub use metadata::Stat;
+pub use metadata::{OpaqueAttributes, Stat};
 pub use open_content::OpenContent;
 pub use options::{CreateOptions, OpenOptions, Security, ShortNames};
 pub use overlaid::Overlaid;

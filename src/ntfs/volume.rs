@@ -12,7 +12,7 @@ use super::format::name::NtfsName;
 use super::format::units::{FileId, RecordNumber};
 use super::link_target::link_target;
 use super::log::{Admission, LogPosition};
-use super::metadata::{self, Stat};
+use super::metadata::{self, OpaqueAttributes, Stat};
 use super::open_content::OpenContent;
 use super::options::{CreateOptions, OpenOptions};
 use super::overlaid::Overlaid;
@@ -193,6 +193,14 @@ impl<D: VolumeRead> Volume<D> {
     /// Damaged, no such file, or the device cannot be read.
     pub fn stat(&self, file: FileId) -> Result<Stat> {
         metadata::stat(&self.core.pager, file)
+    }
+
+    /// Reparse point, extended attributes and object id of a file, as they are stored.
+    ///
+    /// # Errors
+    /// Damaged, no such file, or the device cannot be read.
+    pub fn opaque_attributes(&self, file: FileId) -> Result<OpaqueAttributes> {
+        metadata::opaque_attributes(&self.core.pager, file)
     }
 
     /// The whole content, decompressed; refused when it is longer than `limit`.

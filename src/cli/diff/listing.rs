@@ -131,6 +131,9 @@ fn describe(aspect: Aspect, old: &Details, new: &Details) -> String {
         Aspect::Content => "content".to_owned(),
         Aspect::Streams => "alternate data streams".to_owned(),
         Aspect::Target => format!("link to {} → {}", text(&old.target), text(&new.target)),
+        Aspect::Reparse => "data of the reparse point".to_owned(),
+        Aspect::ExtendedAttributes => "extended attributes".to_owned(),
+        Aspect::ObjectId => "object id".to_owned(),
         Aspect::Attributes => {
             format!("attributes {} → {}", attribute_letters(old.attributes), attribute_letters(new.attributes))
         }
@@ -160,7 +163,13 @@ fn summary(compared: &Compared) -> String {
         let word = if numbers.len() == 1 { "partition" } else { "partitions" };
         format!("{word} {}", numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", "))
     };
-    let mut text = if compared.is_same() { "The same".to_owned() } else { "Different".to_owned() };
+    // What was not read may differ.
+    let verdict = match (compared.is_same(), &compared.unread) {
+        (false, _) => "Different",
+        (true, None) => "The same",
+        (true, Some(_)) => "No difference found, but not all could be read",
+    };
+    let mut text = verdict.to_owned();
     let counts = [
         (compared.volumes, "volume"),
         (compared.files, "file or folder"),

@@ -9,7 +9,7 @@ use clap::Command;
 use super::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
-use crate::host::{Target, TextOutput, create_folder};
+use crate::host::{Target, TextOutput, create_folder, refuse_missing_folder};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -41,6 +41,7 @@ pub fn run(args: &Args, mut root: Command, ui: &Ui) -> Result<ExitCode> {
         ui.answer(&reference::page(&root));
         return Ok(ExitCode::Done);
     };
+    refuse_missing_folder(folder, "the manual pages")?;
     create_folder(folder, &[]).map_err(|error| {
         Error::io(Layer::Host, "cannot create the folder of the manual pages", error)
             .path(folder.display().to_string())

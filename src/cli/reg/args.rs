@@ -23,7 +23,7 @@ pub(super) enum Command {
     ///
     /// A hive file is changed in place unless --output names a new file; an image needs a destination.
     Import(Import),
-    /// Print the differences between two hives as a .reg file
+    /// Print the differences between two hives as a .reg file (exit code 1 if there are any)
     Diff(Diff),
     /// Create a key, or set a value
     ///
@@ -168,7 +168,7 @@ pub(super) struct Set {
     #[arg(long = "type", value_name = "TYPE")]
     pub(super) kind: Option<String>,
     /// Set this data: text, a number (0x for hexadecimal), or hexadecimal digits, as the type asks; repeat it for multi_sz, leave it out only for none
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
     pub(super) data: Vec<String>,
 }
 

@@ -24,6 +24,8 @@ fn show_change(
     ui: &Ui,
 ) -> Result<ExitCode> {
     let is_dry_run = changed.is_dry_run();
+    // An answer in JSON has the name of the target in any case.
+    let written = changed.written_file(target).display().to_string();
     let target = target.display().to_string();
     let changes = if is_changed { changes } else { &[] };
     if ui.is_json() {
@@ -33,9 +35,10 @@ fn show_change(
     }
     changes.iter().for_each(|line| ui.done(line));
     ui.done(&match (is_changed, is_dry_run) {
+        (false, false) if written != target => format!("{target}: unchanged; written to {written} as it is"),
         (false, _) => format!("{target}: unchanged"),
-        (true, false) => format!("{target}: {what}"),
-        (true, true) => format!("{target}: {what}; a dry run, nothing was written"),
+        (true, false) => format!("{written}: {what}"),
+        (true, true) => format!("{written}: {what}; a dry run, nothing was written"),
     });
     Ok(ExitCode::Done)
 }

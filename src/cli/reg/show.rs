@@ -17,7 +17,7 @@ use crate::exit::ExitCode;
 use crate::hex;
 use crate::hive::check::{Fault, Severity, check as check_hive};
 use crate::hive::reg_file::{self, KeyPath, RegSink, Writer};
-use crate::hive::{Hive, KeyId, RegistryData, RegistryValue};
+use crate::hive::{Hive, KeyId, Name, RegistryData, RegistryValue};
 use crate::host::{RunFiles, Target, TextOutput};
 use crate::job::{CheckedHive, check_hives};
 
@@ -162,10 +162,30 @@ pub(super) fn diff(args: &Diff, ui: &Ui) -> Result<ExitCode> {
     let open = |target| OpenedKey::open(target, &args.key, args.prefix.path(), &args.image, ui);
     let (old, new) = (open(&args.old)?, open(&args.new)?);
     let keys = (old.key()?, new.key()?);
+    let mut is_different = false;
     write_reg(Some(&new.prefix), args.utf8, output, ui, &mut |sink| {
-        reg_file::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, sink)
+        let mut sink = NotingSink { sink, is_different: &mut is_different };
+        reg_file::diff_to((&old.hive, keys.0), (&new.hive, keys.1), &new.path, &mut sink)
     })?;
-    Ok(ExitCode::Done)
+    Ok(if is_different { ExitCode::No } else { ExitCode::Done })
+}
+
+/// Passes differences on, and notes whether there are any.
+struct NotingSink<'a> {
+    sink: &'a mut dyn RegSink,
+    is_different: &'a mut bool,
+}
+
+impl RegSink for NotingSink<'_> {
+    fn key(&mut self, path: &KeyPath, delete: bool) -> Result<()> {
+        *self.is_different = true;
+        self.sink.key(path, delete)
+    }
+
+    fn value(&mut self, name: &Name, data: Option<&RegistryData>) -> Result<()> {
+        *self.is_different = true;
+        self.sink.value(name, data)
+    }
 }
 
 /// An image holds several hives, of which one is compared.
@@ -238,7 +258,9 @@ pub struct CheckAnswer<'a> {
 }
 
 pub(super) fn check(args: &Check, ui: &Ui) -> Result<ExitCode> {
-    let (faults, count) = if is_hive_or_damaged(&args.target)? {
+    let is_hive = is_hive_or_damaged(&args.target)?;
+    args.image.refuse_ineffective(&args.target, is_hive, &KeyPath::default())?;
+    let (faults, count) = if is_hive {
         if args.hive.is_some() {
             let error = Error::new(Kind::Usage, Layer::Cli, "--hive has no effect on a hive file: it is for an image");
             return Err(error.hint("leave it out"));

@@ -61,6 +61,31 @@ impl Image {
         })
     }
 
+    /// Refuses options that have no effect on a target of this kind: those of an image on a hive file, and the prefix of a
+    /// hive file on an image.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] with the option.
+    pub(super) fn refuse_ineffective(&self, target: &Path, is_hive: bool, prefix: &KeyPath) -> Result<()> {
+        let of_image = [
+            (self.windows != PartitionArgs::default(), "--partition"),
+            (self.source.format.is_some(), "--format"),
+            (!self.source.allow_path.is_empty(), "--allow-path"),
+            (self.source.disk.is_some(), "--disk"),
+            (self.bitlocker != BitLockerArgs::default(), "--bitlocker-…"),
+            (self.replay != ReplayArgs::default(), "--no-replay"),
+        ];
+        let (needless, message) = match of_image.into_iter().find(|(is_given, _)| *is_given && is_hive) {
+            Some((_, option)) => (option, "has no effect on a hive file: it is for an image"),
+            None if !is_hive && !prefix.names().is_empty() => {
+                ("--prefix", "has no effect on an image: it is for a hive file")
+            }
+            None => return Ok(()),
+        };
+        let error = Error::new(Kind::Usage, Layer::Cli, format!("{needless} {message}"));
+        Err(error.path(target.display().to_string()).hint("leave it out"))
+    }
+
     /// The files of the image, with those that it names.
     pub(super) fn files(&self, image: &Path) -> Result<Vec<PathBuf>> {
         image_files(image, &self.source.open_options())
@@ -80,7 +105,9 @@ pub(super) struct OpenedKey {
 impl OpenedKey {
     /// Opens the hive that holds the key `text`.
     pub(super) fn open(target: &Path, text: &str, prefix: KeyPath, image: &Image, ui: &Ui) -> Result<Self> {
-        if !is_hive(target)? {
+        let is_hive = is_hive(target)?;
+        image.refuse_ineffective(target, is_hive, &prefix)?;
+        if !is_hive {
             let (name, path) = HiveName::of_typed(&KeyPath::from(text))?;
             let (HiveFile { hive, replay }, warning) = read_hive(&image.request(target)?, name)?;
             warning.iter().for_each(|warning| ui.warn(warning));
@@ -214,6 +241,11 @@ impl Changed {
         Ok(is_changed)
     }
 
+    /// The file that is changed: the new one, or the target itself.
+    pub(super) fn written_file<'a>(&'a self, target: &'a Path) -> &'a Path {
+        self.output.new_file().unwrap_or(target)
+    }
+
     /// Whether nothing is to be written.
     pub(super) fn is_dry_run(&self) -> bool {
         self.output.dry_run
@@ -238,7 +270,9 @@ pub(super) fn edit(
     change: &mut dyn FnMut(&mut Hive, &KeyPath, &KeyPath) -> Result<()>,
 ) -> Result<bool> {
     let (image, changed) = places;
-    if !is_hive(target)? {
+    let is_hive = is_hive(target)?;
+    image.refuse_ineffective(target, is_hive, prefix)?;
+    if !is_hive {
         let (name, path) = HiveName::of_typed(&KeyPath::from(text))?;
         let destination = changed.destination(target)?;
         let done = edit_hive(&changed.request(image, target)?, name, &destination, &mut |hive| {
@@ -262,7 +296,9 @@ pub(super) fn import(
     ui: &Ui,
 ) -> Result<(bool, Applied)> {
     let (image, changed) = places;
-    if !is_hive(target)? {
+    let is_hive = is_hive(target)?;
+    image.refuse_ineffective(target, is_hive, prefix)?;
+    if !is_hive {
         let mut parser = Parser::new(file, &KeyPath::default())?;
         let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination(target)?)?;
         return Ok((show_edit(target, &done, ui), done.applied));

@@ -33,6 +33,7 @@ const CALLS: &[c_long] = &[
     c::SYS_fallocate,
     c::SYS_fsync,
     c::SYS_fdatasync,
+    c::SYS_sync,
     c::SYS_syncfs,
     c::SYS_sync_file_range,
     // Open files

@@ -38,6 +38,14 @@ pub enum Aspect {
     Streams,
     /// Where a link leads to.
     Target,
+    /// Data of a reparse point, other than the target of a link.
+    Reparse,
+    /// Extended attributes (`$EA`).
+    #[serde(rename = "extended_attributes")]
+    ExtendedAttributes,
+    /// The object id.
+    #[serde(rename = "object_id")]
+    ObjectId,
     /// DOS attributes.
     Attributes,
     /// Time of the last change of the content.

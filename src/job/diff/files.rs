@@ -148,6 +148,11 @@ impl TreeWalk<'_, '_, '_> {
         note(Aspect::Name, old.name != new.name);
         note(Aspect::Size, before.size != after.size);
         note(Aspect::Target, before.target != after.target);
+        let opaque = (self.old.opaque_attributes(&old.node)?, self.new.opaque_attributes(&new.node)?);
+        let has_other_reparse = opaque.0.reparse_point != opaque.1.reparse_point;
+        note(Aspect::Reparse, has_other_reparse && before.target == after.target);
+        note(Aspect::ExtendedAttributes, opaque.0.extended_attributes != opaque.1.extended_attributes);
+        note(Aspect::ObjectId, opaque.0.object_id != opaque.1.object_id);
         note(Aspect::Attributes, before.attributes != after.attributes);
         // Each change of what lies in a folder sets its time, and is listed anyway.
         let is_folder = after.kind == NodeKind::Folder;

@@ -11,7 +11,7 @@ use super::walk::walk;
 use crate::block::commit::refuse_own_files;
 use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{AtomicFile, Target, create_folder, is_reserved};
+use crate::host::{AtomicFile, Target, create_folder, is_reserved, refuse_missing_folder};
 use crate::ntfs::format::name::NtfsName;
 
 /// What an output is called in messages.
@@ -89,7 +89,10 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
     let destination = request.destination;
     let shown = destination.display().to_string();
     match (sources.as_slice(), destination.is_dir()) {
-        ([only], false) if only.node.kind == NodeKind::Folder => copy.tree(only, destination, true)?,
+        ([only], false) if only.node.kind == NodeKind::Folder => {
+            refuse_missing_folder(destination, OUTPUT)?;
+            copy.tree(only, destination, true)?;
+        }
         ([only], false) => {
             let target = Target::resolve(destination, OUTPUT)?;
             target.refuse_stream()?;

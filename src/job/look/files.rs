@@ -12,7 +12,7 @@ use crate::job::locate::locate_partition;
 use crate::job::log_replay::unreplayed;
 use crate::ntfs::format::name::{Namespace, NtfsName};
 use crate::ntfs::format::units::{FileId, RecordNumber};
-use crate::ntfs::{OpenContent, OpenOptions, Replay, Volume};
+use crate::ntfs::{OpaqueAttributes, OpenContent, OpenOptions, Replay, Volume};
 use crate::partition::{BitLockerKeys, Content, Disk, Partition, PartitionTable, PartitionView};
 
 /// `FILE_ATTRIBUTE_REPARSE_POINT`.
@@ -283,6 +283,18 @@ impl<'a> Files<'a> {
                 target: None,
                 is_hard_linked: false,
             }),
+            _ => Err(another_volume()),
+        }
+    }
+
+    /// Reparse point, extended attributes and object id of a file; FAT has none of them.
+    ///
+    /// # Errors
+    /// Damaged, or the image cannot be read.
+    pub(in super::super) fn opaque_attributes(&self, node: &Node) -> Result<OpaqueAttributes> {
+        match (&self.volume, &node.place) {
+            (FileSystem::Ntfs(volume), Place::Ntfs(file)) => volume.opaque_attributes(*file),
+            (FileSystem::Fat(_), Place::Fat(_)) => Ok(OpaqueAttributes::default()),
             _ => Err(another_volume()),
         }
     }

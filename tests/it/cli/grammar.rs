@@ -19,6 +19,11 @@ fn setting() -> tempfile::TempDir {
     folder
 }
 
+/// Copies the hive SYSTEM of the image to the folder.
+fn copy_system(folder: &Path) {
+    assert!(answer(folder, &["cp", "i.qcow2", "/Windows/System32/config/SYSTEM", "SYSTEM"]).status.success());
+}
+
 /// The commands that change a disk, without a destination.
 const CHANGES: [&str; 7] = [
     "inject X --drivers drivers",
@@ -129,6 +134,7 @@ fn an_output_that_cannot_be_is_a_usage_error() {
     for name in ["there.qcow2", "there.json", "there.html", "there.reg"] {
         std::fs::write(at(name), "mine").unwrap();
     }
+    copy_system(folder.path());
     let mut lines = vec![
         ("convert X there.qcow2".to_owned(), "--overwrite"),
         ("convert X -n there.qcow2".to_owned(), "--overwrite"),
@@ -140,6 +146,27 @@ fn an_output_that_cannot_be_is_a_usage_error() {
         ("convert X -".to_owned(), "standard output"),
         ("plan X --drivers drivers -o none/p.json".to_owned(), "folder"),
     ];
+    // A folder that does not exist, or that is a file, is the same fault in every command.
+    for line in [
+        "convert X F/new.qcow2",
+        "convert X -n F/new.qcow2",
+        "cp X /Windows/System32/config/SYSTEM F/copied",
+        "cp -r X /Windows F/copied",
+        r"reg query X HKLM\SYSTEM\Select -o F/r.txt",
+        r"reg export X HKLM\SYSTEM\Select -o F/r.reg",
+        r"reg diff X X HKLM\SYSTEM\Select -o F/r.reg",
+        "reg export SYSTEM Select -o F/r.reg",
+        "reg set SYSTEM Select -o F/new",
+        "reg set SYSTEM Select -n -o F/new",
+        "manual --output-dir F/pages",
+        "plan X --drivers drivers -o F/p.json",
+        "plan X --drivers drivers --review F/p.html",
+        "inject X -n --drivers drivers --report F/r.md",
+        "inject X -n --drivers drivers --machine qemu --machine-output F/m.sh",
+        "check X --junit F/j.xml",
+    ] {
+        lines.extend(["none", "h.reg"].map(|place| (line.replace('F', place), "folder")));
+    }
     for line in CHANGES {
         for (destination, word) in [
             ("--overlay there.qcow2", "--overwrite"),
@@ -172,6 +199,7 @@ fn an_output_that_cannot_be_is_a_usage_error() {
 /// An option that is ignored may be one that its user relies on.
 fn an_option_without_effect_is_refused() {
     let folder = setting();
+    copy_system(folder.path());
     let mut lines: Vec<String> = Vec::new();
     for line in CHANGES {
         for options in [
@@ -234,6 +262,23 @@ fn an_option_without_effect_is_refused() {
             "diff X X --skip-volume-check",
             r"reg export X HKLM\SYSTEM\Select --overwrite",
             "drivers list drivers --partition 3",
+            "drivers list drivers --format raw",
+            "drivers list drivers --allow-path h.reg",
+            "drivers list drivers --disk a.vmdk",
+            "drivers list drivers --no-replay",
+            "drivers list drivers --bitlocker-password h.reg",
+            "reg query SYSTEM Select --partition 2",
+            "reg export SYSTEM Select --format raw",
+            "reg set SYSTEM Select --bitlocker-password h.reg",
+            "reg delete SYSTEM Select --disk a.vmdk",
+            "reg import SYSTEM h.reg --no-replay",
+            "reg diff SYSTEM SYSTEM --allow-path h.reg",
+            "reg check SYSTEM --partition 2",
+            r"reg query X HKLM\SYSTEM\Select --prefix HKLM\SYSTEM",
+            r"reg set X HKLM\SYSTEM\Select --prefix HKLM\SYSTEM --in-place",
+            r"reg import X h.reg --prefix HKLM\SYSTEM --in-place",
+            "inject X -n --drivers drivers --no-firstboot --guest-agent",
+            "inject X -n --drivers drivers --firstboot-method none --firstboot h.reg",
         ]
         .map(str::to_owned),
     );

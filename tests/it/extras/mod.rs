@@ -33,7 +33,7 @@ fn refuse(folder: &Path, image: &str, arguments: &[&str], code: i32) -> String {
     let output = run(folder, arguments);
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-    let usage = code == 2 && text.contains("error: ");
+    let usage = code == 2 && text.contains("Error: ");
     assert!(usage || text.lines().filter(|line| line.starts_with("Error: ")).count() == 1, "{text}");
     assert!(usage || text.lines().any(|line| line.starts_with("Hint: ")), "no hint: {text}");
     assert_eq!(before, (names(folder), sha256(&folder.join(image))), "{arguments:?}");

@@ -87,7 +87,8 @@ fn export_import_and_diff() {
     assert_eq!(said, "SYSTEM: 1 keys created, 1 deleted; 1 values set, 0 deleted\n");
     let said = ok(folder, &[&["import", "SYSTEM", "in.reg"][..], &prefix].concat());
     assert_eq!(said, "SYSTEM: unchanged\n");
-    ok(folder, &[&["diff", "other", "SYSTEM", "-o", "diff.reg"][..], &prefix].concat());
+    assert_eq!(code(folder, &[&["diff", "other", "SYSTEM", "-o", "diff.reg"][..], &prefix].concat()).0, 1);
+    assert_eq!(code(folder, &["diff", "SYSTEM", "SYSTEM"]).0, 0, "the same");
     ok(folder, &[&["import", "other", "diff.reg"][..], &prefix].concat());
     ok(folder, &[&["export", "SYSTEM", "\\", "-o", "a.reg"][..], &prefix].concat());
     ok(folder, &[&["export", "other", r"HKLM\SYSTEM", "-o", "b.reg"][..], &prefix].concat());
@@ -383,6 +384,14 @@ fn hives_inside_an_image() {
         text.contains("[HKEY_LOCAL_MACHINE\\SYSTEM\\ControlSet001\\Services\\winject]\r\n\"Start\"=dword:00000003"),
         "{text}"
     );
+    // The same again: an output that is asked for is there afterwards, and the message names it.
+    let same = ["set", "new.qcow2", &key, "--value", "Start", "--type", "dword", "--data", "3"];
+    for (option, name) in [("--overlay", "again.qcow2"), ("-o", "whole.qcow2")] {
+        let said = ok(folder, &[&same[..], &[option, name]].concat());
+        assert_eq!(said, format!("new.qcow2: unchanged; written to {name} as it is\n"));
+        ok(folder, &["query", name, &key, "--value", "Start"]);
+        std::fs::remove_file(folder.join(name)).unwrap();
+    }
     // Two hives in one file, all or nothing.
     let both = format!("{text}[HKEY_LOCAL_MACHINE\\SOFTWARE\\winject]\r\n@=\"x\"\r\n");
     std::fs::write(folder.join("both.reg"), &both).unwrap();

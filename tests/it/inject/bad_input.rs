@@ -218,6 +218,23 @@ fn a_read_only_file() {
     refused(&mut command, &image, 7, &["win10.raw"]);
 }
 
+/// A folder that may be written to, but not listed: its entries are made durable in another way.
+fn a_folder_that_cannot_be_listed_takes_an_output() {
+    let folder = folder();
+    let Some(mut command) = without_rights() else { return };
+    let out = folder.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o333)).unwrap();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    std::fs::set_permissions(&image, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let copied = command.arg("cp").arg(&image).arg("/Windows/System32/config/SYSTEM").arg(out.join("SYSTEM")).output();
+    let copied = copied.unwrap();
+    assert!(copied.status.success(), "{}", stderr(&copied));
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(out.join("SYSTEM").metadata().unwrap().len() > 4096);
+}
+
 fn a_read_only_folder() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -311,6 +328,7 @@ tests![
     an_output_that_is_there,
     a_read_only_file,
     a_read_only_folder,
+    a_folder_that_cannot_be_listed_takes_an_output,
     a_full_disk,
     a_full_file_system,
 ];

@@ -8,13 +8,15 @@ use serde_json::Value;
 
 use super::{answer, run, tree, volume};
 use crate::inject::{fixture, fixture_drivers, folder, stderr, stdout};
+use crate::ntfs_check::surgeon::Surgeon;
 use crate::support;
 use winject::Kind;
 use winject::internals::block;
 use winject::internals::clock::FileTime;
 use winject::internals::io::MemoryVolume;
 use winject::internals::job::diff::{CompareOptions, DiffRequest, diff_images};
-use winject::internals::ntfs::{CreateOptions, FileId, OpenOptions, Times, Volume};
+use winject::internals::ntfs::attribute::{AttributeType, build_resident};
+use winject::internals::ntfs::{CreateOptions, FileId, NtfsName, OpenOptions, Times, Volume};
 use winject::internals::partition::BitLockerKeys;
 use winject::internals::random::Random;
 
@@ -224,6 +226,41 @@ fn every_aspect_of_a_file_is_compared() {
     assert_eq!(files(&back, 0), reversed);
 }
 
+/// Reparse points that are not links, extended attributes and object ids.
+fn data_that_ntfs_does_not_interpret_is_compared() {
+    let image = volume(|volume| {
+        volume.create_file(FileId::ROOT, "file", b"content", &CreateOptions::default()).unwrap();
+    });
+    for (kind, aspect) in [
+        (AttributeType::REPARSE_POINT, "reparse"),
+        (AttributeType::EA, "extended_attributes"),
+        (AttributeType::OBJECT_ID, "object_id"),
+    ] {
+        // A tag that nothing knows, and that of a vendor.
+        let with = |last: u8| {
+            let mut surgeon = Surgeon::open(image.clone());
+            let number = surgeon.named("file");
+            let value = [&0x99_u32.to_le_bytes()[..], &[16, 0, 0, 0], &[7; 15], &[last]].concat();
+            surgeon.add_attribute(number, &build_resident(kind, &NtfsName::default(), &value));
+            surgeon.bytes
+        };
+        let folder = folder();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("none.raw"), &image).unwrap();
+        std::fs::write(at("old.raw"), with(1)).unwrap();
+        std::fs::write(at("same.raw"), with(1)).unwrap();
+        std::fs::write(at("new.raw"), with(2)).unwrap();
+        assert_eq!(differences(folder.path(), &["old.raw", "same.raw"]).1, 0, "{aspect}");
+        for other in ["none.raw", "new.raw"] {
+            for more in [&[][..], &["--quick"]] {
+                let (shown, code) = differences(folder.path(), &[&["old.raw", other], more].concat());
+                assert_eq!(code, 1, "{aspect}");
+                assert_eq!(differs(&shown, "/file"), [aspect], "{other}");
+            }
+        }
+    }
+}
+
 fn what_makes_no_sense_is_said_and_nothing_is_called_the_same_that_was_not_read() {
     let folder = folder();
     std::fs::copy(fixture(), folder.path().join("w.qcow2")).unwrap();
@@ -367,6 +404,7 @@ tests![
     an_injection_is_shown_file_by_file_and_its_reg_file_makes_the_same_registry,
     a_converted_image_is_the_same,
     every_aspect_of_a_file_is_compared,
+    data_that_ntfs_does_not_interpret_is_compared,
     a_damaged_image_is_never_called_the_same_unless_its_files_are,
     what_makes_no_sense_is_said_and_nothing_is_called_the_same_that_was_not_read,
     holes_of_sparse_files_are_skipped,

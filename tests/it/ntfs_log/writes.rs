@@ -74,6 +74,11 @@ fn a_replay_alone_gives_what_the_generator_wanted() {
         support::run(Command::new("python3").arg(same).arg(&guest.volume.want).arg(guest.volume_in(image)));
         assert!(ends(&mut winject_on("ntfs-log show", image), 0).contains("closed, version 1.1"));
         assert!(ends(winject_on("ntfs-log replay", image).arg("--in-place"), 0).contains("Unchanged:"));
+        // An overlay that is asked for is there afterwards, with nothing in it.
+        let overlay = guest.path("overlay.qcow2");
+        let text = stdout(&succeed(winject_on("ntfs-log replay", image).arg("--overlay").arg(&overlay)));
+        assert!(text.contains("overlay.qcow2 is empty") && !text.contains("nothing was written"), "{text}");
+        assert_eq!(disk_sha256(&overlay), disk_sha256(image));
         succeed(winject().arg("undo").arg(image));
         assert_eq!(before, sha256(image));
     }
