@@ -289,8 +289,8 @@ fn a_dry_run_on_a_hive_file_rehearses_its_output() {
         ("SYSTEM", &["-o", "exists"][..], 2),
         ("SYSTEM", &["-o", "-"], 2),
         ("SYSTEM", &["-o", "SYSTEM", "--overwrite"], 2),
-        ("SYSTEM", &["-o", "nodir/x"], 7),
-        ("SYSTEM", &["-o", "exists/x"], 7),
+        ("SYSTEM", &["-o", "nodir/x"], 2),
+        ("SYSTEM", &["-o", "exists/x"], 2),
         ("twice", &[], 3),
         ("twice", &["--in-place"], 3),
     ] {
