@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use clap::{Arg, ArgAction, Command};
 
-use super::Asked;
 use super::args::{BatchArgs, Limit, ShardArg, parse_grace, parse_shards, parse_size};
+use super::asked::Asked;
 use super::gather::Entry;
 use super::job::JobKind;
 use super::worker_args::{Given, job_command};

@@ -1,6 +1,7 @@
 //! `winject batch`: one job over many images, each in a process of its own.
 
 mod args;
+mod asked;
 mod document;
 mod engines;
 mod gather;
@@ -17,7 +18,8 @@ use clap::{ArgMatches, Command, FromArgMatches as _};
 
 pub use args::Args;
 use args::{BatchArgs, Job, ShardArg};
-use gather::{Entry, Gathered};
+use asked::Asked;
+use gather::Gathered;
 use job::JobKind;
 use show::Printer;
 
@@ -38,16 +40,6 @@ use crate::fleet::{Begun, Ended, Event, Item, Shard};
 
 /// Memory that a worker is counted with: the budget of its stage (64 MiB), and three times as much for what it reads.
 const WORKER_BYTES: u64 = 256 << 20;
-
-/// A batch as it was asked for, typed or in a document.
-struct Asked {
-    job: JobKind,
-    /// The folder that its paths are relative to; `None`: that of this process.
-    folder: Option<PathBuf>,
-    entries: Vec<Entry>,
-    batch: BatchArgs,
-    warnings: Vec<String>,
-}
 
 /// Runs the command; `root` and `matches` are those of the whole command line.
 ///

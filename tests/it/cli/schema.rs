@@ -96,6 +96,12 @@ fn every_answer_is_what_its_schema_says() {
     let read = |name: &str| serde_json::from_slice(&std::fs::read(at.join(name)).unwrap()).unwrap();
     documents.push(("report-file".to_owned(), read("report.json")));
     documents.push(("plan-file".to_owned(), read("plan.json")));
+    let batch = "batch inspect win10.qcow2 absent.qcow2 --results results";
+    let lines = stdout(&ask(at, batch));
+    documents.extend(lines.lines().map(|line| ("batch".to_owned(), serde_json::from_str(line).unwrap())));
+    for name in crate::inject::names(&at.join("results/items")) {
+        documents.push(("batch".to_owned(), read(&format!("results/items/{name}"))));
+    }
     // Names of the host that are no text.
     let odd = at.join(std::ffi::OsStr::from_bytes(b"\xff\x1b\xe2\x80\xae.qcow2"));
     std::fs::copy(at.join("win10.qcow2"), &odd).unwrap();
