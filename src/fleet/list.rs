@@ -30,7 +30,9 @@ pub fn parse_list(bytes: &[u8]) -> Vec<PathBuf> {
 /// # Errors
 /// [`Kind::Usage`] when the pattern is wrong or matches no file; [`Kind::Io`] when a folder cannot be read.
 pub fn expand(argument: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
-    let has_pattern = argument.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte));
+    // The address of an image on a server may have a `?`.
+    let is_address = argument.as_os_str().as_bytes().windows(3).any(|bytes| bytes == b"://");
+    let has_pattern = !is_address && argument.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte));
     if !has_pattern || folder.join(argument).symlink_metadata().is_ok() {
         return Ok(vec![argument.to_owned()]);
     }
@@ -114,6 +116,8 @@ mod tests {
         assert_eq!(found("*.raw*"), ["[x].raw", "a.raw", "b.raw"].map(PathBuf::from));
         assert_eq!(found("[x].raw"), [PathBuf::from("[x].raw")]);
         assert_eq!(found("none.raw"), [PathBuf::from("none.raw")]);
+        let address = "nbd+unix:///export?socket=/run/s";
+        assert_eq!(found(address), [PathBuf::from(address)]);
         for pattern in ["*.qcow2", "none/*", "[", "a/***b"] {
             let error = expand(Path::new(pattern), at).unwrap_err();
             assert!(error.kind() == Kind::Usage && error.hint_text().is_some(), "{pattern}: {error}");
