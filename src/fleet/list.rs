@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use glob::MatchOptions;
 
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::is_reserved;
+use crate::host::{is_nbd_name, is_reserved};
 
 /// Largest list that is read, in bytes.
 pub const LIST_BYTES_MAX: u64 = 64 << 20;
@@ -31,8 +31,8 @@ pub fn parse_list(bytes: &[u8]) -> Vec<PathBuf> {
 /// [`Kind::Usage`] when the pattern is wrong or matches no file; [`Kind::Io`] when a folder cannot be read.
 pub fn expand(argument: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     // The address of an image on a server may have a `?`.
-    let is_address = argument.as_os_str().as_bytes().windows(3).any(|bytes| bytes == b"://");
-    let has_pattern = !is_address && argument.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte));
+    let has_pattern =
+        !is_nbd_name(argument) && argument.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte));
     if !has_pattern || folder.join(argument).symlink_metadata().is_ok() {
         return Ok(vec![argument.to_owned()]);
     }
