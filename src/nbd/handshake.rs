@@ -1,4 +1,4 @@
-//! The handshake: fixed newstyle, with `GO` or (for old servers) `EXPORT_NAME`.
+//! The handshake: fixed newstyle with `GO`, or (for old servers) newstyle with `EXPORT_NAME`.
 
 use std::io::{Read, Write};
 
@@ -73,11 +73,12 @@ pub(super) fn handshake<S: Read + Write>(stream: &mut S, export: &str) -> Result
         return Err(Failure::protocol("an unknown handshake").into());
     }
     let offered = u16::from_be_bytes(take(stream)?);
-    if offered & FLAG_FIXED_NEWSTYLE == 0 {
-        return Err(Denied::Refused("the server does not speak the fixed newstyle handshake".to_owned()));
-    }
     let agreed = offered & (FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES);
     stream.write_all(&u32::from(agreed).to_be_bytes())?;
+    if agreed & FLAG_FIXED_NEWSTYLE == 0 {
+        // Such a server knows no other option, and answers none with an error.
+        return by_export_name(stream, export, agreed & FLAG_NO_ZEROES == 0);
+    }
     let is_structured = ask_for_structured_replies(stream)?;
     let context = if is_structured { ask_for_context(stream, export)? } else { None };
     let found = match go(stream, export)? {
