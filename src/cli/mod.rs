@@ -136,7 +136,7 @@ enum Command {
     /// Run one job over many images, each in a process of its own
     ///
     /// The failure of one image is never another's. A batch that was stopped or killed goes on when it is run again.
-    Batch(batch::Args),
+    Batch(Box<batch::Args>),
     /// List the packages on driver media, and which of them fit an image
     Drivers(drivers::Args),
     /// Complete an interrupted edit in place, or roll it back
@@ -257,7 +257,7 @@ fn run(cli: Cli, root: &clap::Command, matches: &ArgMatches, ui: &Ui) -> crate::
         Some(Command::Remove(args)) => remove::run(args, ui),
         Some(Command::Inspect(args)) => inspect::run(args, ui),
         Some(Command::Check(args)) => check::run(args, ui),
-        Some(Command::Batch(args)) => batch::run(args, root, matches, ui),
+        Some(Command::Batch(args)) => batch::run(*args, root, matches, ui),
         Some(Command::Drivers(args)) => drivers::run(args, ui),
         Some(Command::Recover(args)) => recover::run(args, ui),
         Some(Command::Convert(args)) => convert::run(args, ui),

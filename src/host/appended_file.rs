@@ -59,15 +59,12 @@ impl AppendedFile {
                 .path(&shown)
                 .hint("choose another folder"));
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                return Err(Error::refused(Layer::Host, "another run writes its results into this folder")
-                    .with_code(ErrorCode::ImageInUse)
-                    .path(&shown)
-                    .hint("wait for it, or choose another folder"));
-            }
-            // Without locks, two runs in one folder are the user's care.
-            Err(_) | Ok(()) => {}
+        // Where a file system has no locks, two runs in one folder are the user's care.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(Error::refused(Layer::Host, "another run writes its results into this folder")
+                .with_code(ErrorCode::ImageInUse)
+                .path(&shown)
+                .hint("wait for it, or choose another folder"));
         }
         if meta.len() > 0 {
             file.rewind().map_err(cannot)?;

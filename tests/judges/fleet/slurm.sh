@@ -15,7 +15,7 @@ stop() {
   code=$?
   trap - EXIT
   for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
-  [ ! -f "$folder/slurmd.pid" ] || kill "$(cat "$folder/slurmd.pid")" 2>/dev/null || true
+  wait
   exit $code
 }
 trap stop EXIT
