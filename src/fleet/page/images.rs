@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{row, table_start, tone};
+use super::table::{row, table_start, tone};
 use crate::error::Result;
 use crate::escape::{html, shorten};
 use crate::fleet::merge::Merged;

@@ -2,6 +2,7 @@
 //! folded up in parts, so that a browser lays out only those that are looked at.
 
 mod images;
+mod table;
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use crate::job::report::html::phases::write_bar;
 use crate::job::report::html::{STYLE, verdict::write_box};
 use crate::plan::review::{PAGE_END, page_head};
 use crate::units::size_text;
+use table::{row, tone, write_table};
 
 /// What the page is to programs.
 pub(super) const MARK: &str = "winject fleet";
@@ -103,15 +105,6 @@ fn write_outcomes(out: &mut String, tally: &Tally) {
     }
 }
 
-/// The class of the colour of an outcome.
-fn tone(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Done | Outcome::AlreadyDone => "good",
-        Outcome::Findings | Outcome::Refused | Outcome::Failed => "bad",
-        Outcome::Busy | Outcome::Killed | Outcome::Cancelled | Outcome::NotStarted => "warn",
-    }
-}
-
 fn write_reasons(out: &mut String, tally: &Tally) {
     let rows: Vec<String> = tally
         .by_reason()
@@ -168,33 +161,4 @@ fn milliseconds(seconds: f64) -> u64 {
 
 fn first(group: &Group) -> String {
     html(&group.first)
-}
-
-/// A row of cells, HTML under their titles. Those of numbers stand at the right.
-fn row(cells: &[(&str, &str)]) -> String {
-    let cells: Vec<String> = cells
-        .iter()
-        .map(|(title, cell)| {
-            // One element for each cell: on narrow screens it is a column of its own.
-            let cell = if cell.is_empty() { String::new() } else { format!("<span>{cell}</span>") };
-            format!("<td class=\"{}\" data-title=\"{title}\">{cell}</td>", class(title))
-        })
-        .collect();
-    format!("<tr>{}</tr>\n", cells.concat())
-}
-
-fn class(title: &str) -> &'static str {
-    if matches!(title, "Items" | "Seconds") { "number" } else { "long" }
-}
-
-fn table_start(titles: &[&str]) -> String {
-    let titles: Vec<String> =
-        titles.iter().map(|title| format!("<th class=\"{}\">{title}</th>", class(title))).collect();
-    format!("<table class=\"rows\">\n<tr>{}</tr>\n", titles.concat())
-}
-
-fn write_table(out: &mut String, title: &str, titles: &[&str], rows: &[String]) {
-    if !rows.is_empty() {
-        out.push_str(&format!("<h2>{title}</h2>\n{}{}</table>\n", table_start(titles), rows.concat()));
-    }
 }
