@@ -91,10 +91,10 @@ impl fmt::Display for LogReplayRecord {
         if self.is_closing_only() {
             return write!(f, "version {version}, open with nothing pending: closed as Windows closes it");
         }
-        write!(
-            f,
-            "version {version}, replayed as Windows would do it: {records_redone} records redone, \
-             {records_undone} of {transactions_undone} unfinished transactions undone, {files_total} files affected"
-        )
+        write!(f, "version {version}, replayed as Windows would do it: {records_redone} records redone, ")?;
+        if *transactions_undone > 0 {
+            write!(f, "{records_undone} records of {transactions_undone} unfinished transactions undone, ")?;
+        }
+        write!(f, "{files_total} files affected")
     }
 }
