@@ -23,9 +23,12 @@ pub(super) enum Stream {
     Unix(UnixStream),
 }
 
+/// The addresses of hosts and ports.
+type Resolved = Mutex<HashMap<(String, u16), Vec<SocketAddr>>>;
+
 /// The addresses of host names that were looked up. A process that gives up its rights looks them up before.
-fn resolved() -> &'static Mutex<HashMap<(String, u16), Vec<SocketAddr>>> {
-    static RESOLVED: OnceLock<Mutex<HashMap<(String, u16), Vec<SocketAddr>>>> = OnceLock::new();
+fn resolved() -> &'static Resolved {
+    static RESOLVED: OnceLock<Resolved> = OnceLock::new();
     RESOLVED.get_or_init(Mutex::default)
 }
 
