@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::format::Format;
 use super::image::Image;
 use super::journal;
+use super::named::NamedFiles;
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::escape;
 use crate::host::{FileStorage, LockMode, Locking, PathPolicy, Storage, is_nbd_name};
@@ -24,6 +25,9 @@ pub struct OpenOptions {
     pub disk: Option<String>,
     /// How an NBD export is read.
     pub nbd: NbdOptions,
+    /// Collects the names of files in the images, before it is known whether they may be opened. An image that an interrupted run
+    /// left half written is opened, then: for its names alone.
+    pub named: Option<NamedFiles>,
 }
 
 /// Opens a file for reading, as every reader of an image must: locked against writers, and not when an interrupted run
@@ -101,9 +105,14 @@ impl<'a> Chain<'a> {
                 .path(image.display().to_string())
                 .hint("let the server open the chain of images: qemu-nbd -r -t -k SOCKET TOP-IMAGE"));
         }
+        if let Some(named) = &self.options.named {
+            named.add(image, name);
+        }
         let (storage, path) = self.options.path_policy.open(image, name)?;
         storage.lock(LockMode::Read, self.options.locking)?;
-        journal::refuse_pending(&path, &storage)?;
+        if self.options.named.is_none() {
+            journal::refuse_pending(&path, &storage)?;
+        }
         Ok((Arc::new(storage), path))
     }
 

@@ -1,28 +1,40 @@
 //! Which files the images of a batch consist of. Their headers are read for it, so the thread that does it has no rights but to
-//! read the folders of the images.
+//! read files.
 
 use std::path::{Path, PathBuf};
 
-use crate::block::{Locking, OpenOptions};
+use clap::FromArgMatches as _;
+
+use super::job::JobKind;
+use super::worker_args::job_command;
+use crate::block::{Format, files_named};
+use crate::cli::args::ImageArgs;
 use crate::cli::sandbox;
 use crate::error::{Error, Layer, Result};
 use crate::fleet::Item;
-use crate::job;
+use crate::host::is_nbd_name;
 
-/// The files of each item's disks, as far as they can be found out: what cannot be opened is its worker's to report. No locks
-/// are taken, which would make the workers of another run take the image for one in use.
+/// The files of each item's disks, and all that these name, wherever they lie and whether or not the item may open them: none of
+/// them may be edited as an item of its own. No locks are taken, which would make the workers of another run take the image for
+/// one in use. An NBD export names no file, and its server is not asked: it may be slow.
 ///
 /// # Errors
 /// When no thread can be started.
-pub(super) fn files_of(items: &[Item], folder: &Path, is_sandboxed: bool) -> Result<Vec<Vec<PathBuf>>> {
-    let options = OpenOptions { locking: Locking::Ignore, ..OpenOptions::default() };
+pub(super) fn files_of(job: JobKind, items: &[Item], folder: &Path, is_sandboxed: bool) -> Result<Vec<Vec<PathBuf>>> {
     let read = || {
-        let disks = items.iter().flat_map(|item| &item.disks).map(|disk| folder.join(disk));
         if is_sandboxed {
-            sandbox::enter_for_images(disks);
+            sandbox::enter_for_headers();
         }
-        let files = |disk: &PathBuf| job::image_files(&folder.join(disk), &options).unwrap_or_default();
-        items.iter().map(|item| item.disks.iter().flat_map(files).collect()).collect()
+        let mut command = job_command(job).no_binary_name(true);
+        let mut files = |item: &Item| {
+            // A command line that is wrong is refused soon.
+            let matches = command.try_get_matches_from_mut(&item.arguments).ok();
+            let options = matches.and_then(|matches| ImageArgs::from_arg_matches(&matches).ok());
+            let format: Option<Format> = options.and_then(|options| options.format);
+            let files = item.disks.iter().filter(|disk| !is_nbd_name(disk));
+            files.flat_map(|disk| files_named(&folder.join(disk), format)).collect()
+        };
+        items.iter().map(&mut files).collect()
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("headers".to_owned()).spawn_scoped(scope, read);

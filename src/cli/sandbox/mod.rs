@@ -11,8 +11,6 @@ mod calls;
 mod files;
 mod places;
 
-use std::path::PathBuf;
-
 use clap::{ArgMatches, Command};
 use landlock::RulesetStatus;
 
@@ -20,10 +18,10 @@ use super::inject;
 use crate::nbd;
 use places::Places;
 
-/// Restricts this thread, and all that it starts, to reading these images and what lies in their folders.
-pub fn enter_for_images(images: impl Iterator<Item = PathBuf>) {
+/// Restricts this thread, and all that it starts, to reading files: images may name any. Nothing can be written or sent.
+pub fn enter_for_headers() {
     let mut places = Places::default();
-    images.for_each(|image| places.add_folders_of(&image));
+    places.add_all_files();
     restrict(&places);
 }
 

@@ -96,15 +96,9 @@ impl Places {
         self.document.as_deref()
     }
 
-    /// Adds the folders of an image, for reading: of its name, and of the file that it leads to.
-    pub(super) fn add_folders_of(&mut self, image: &Path) {
-        if is_nbd_name(image) {
-            return self.add_image(image);
-        }
-        let real = image.canonicalize().unwrap_or_else(|_| image.to_owned());
-        let is_device = std::fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device());
-        let folders = [image, &real].map(|path| if is_device { path.to_owned() } else { folder_of(path).to_owned() });
-        self.read.extend(folders);
+    /// Adds all files, for reading.
+    pub(super) fn add_all_files(&mut self) {
+        self.read.insert(PathBuf::from("/"));
     }
 
     /// The NBD servers that are connected to, at any time: a lost connection is made again.
