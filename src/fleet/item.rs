@@ -96,16 +96,22 @@ pub fn refuse_equal_ids(items: &[Item]) -> Result<()> {
 }
 
 /// Leaves one item for each file: a second one of the same first disk, by whatever name or link, is skipped.
-pub fn remove_equal_files(items: &mut Vec<Item>, folder: &Path, skipped: &mut Vec<Skipped>) {
+/// `image` gives that disk.
+pub fn remove_equal_files<T>(
+    items: &mut Vec<T>,
+    image: impl Fn(&T) -> &Path,
+    folder: &Path,
+    skipped: &mut Vec<Skipped>,
+) {
     let mut seen: BTreeMap<(u64, u64), String> = BTreeMap::new();
     items.retain(|item| {
-        let Some(key) = file_key(&folder.join(item.image())) else { return true };
+        let Some(key) = file_key(&folder.join(image(item))) else { return true };
         if let Some(first) = seen.get(&key) {
             let reason = format!("the same file as {first}");
-            skipped.push(Skipped { image: item.image().display().to_string(), reason });
+            skipped.push(Skipped { image: image(item).display().to_string(), reason });
             return false;
         }
-        seen.insert(key, item.image().display().to_string());
+        seen.insert(key, image(item).display().to_string());
         true
     });
 }
@@ -162,7 +168,7 @@ mod tests {
         std::fs::hard_link(at("a"), at("a2")).unwrap();
         let mut items: Vec<Item> = ["base", "a", "a2", "b", "none"].map(|name| item(&at(name))).into();
         let mut skipped = Vec::new();
-        remove_equal_files(&mut items, Path::new(""), &mut skipped);
+        remove_equal_files(&mut items, Item::image, Path::new(""), &mut skipped);
         assert_eq!((items.len(), skipped.len()), (4, 1));
         let needed = items.iter().map(|item| match item.image().file_name().unwrap().to_str().unwrap() {
             "a" | "b" => vec![item.image().to_owned(), at("base")],

@@ -1,8 +1,8 @@
 //! Lists of images: patterns, and lists that another program made.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use glob::MatchOptions;
 
@@ -38,43 +38,107 @@ pub fn expand(argument: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let shown = argument.display().to_string();
     let usage = |message: String| Error::new(Kind::Usage, Layer::Job, message).path(&shown);
-    let place = folder.join(argument);
-    let pattern = match (argument.to_str(), folder.to_str()) {
-        (Some(text), Some(folder)) if !argument.is_absolute() && !folder.is_empty() => {
-            format!("{}/{text}", glob::Pattern::escape(folder))
-        }
-        (Some(text), Some(_)) => text.to_owned(),
-        _ => {
-            return Err(usage("cannot use the pattern: not UTF-8".to_owned())
-                .hint("give the images as a list: `-` reads it from standard input"));
-        }
+    let Some(text) = argument.to_str() else {
+        return Err(usage("cannot use the pattern: not UTF-8".to_owned())
+            .hint("give the images as a list: `-` reads it from standard input"));
     };
-    let options =
-        MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-    let found = glob::glob_with(&pattern, options).map_err(|error| {
+    let wrong = |error: glob::PatternError| {
         usage(format!("cannot use the pattern: {}", error.msg))
             .hint("`*`, `?` and `[…]` match within a name, `**` matches folders")
-    })?;
-    let mut paths = Vec::new();
-    for path in found {
-        let path = path.map_err(|error| {
-            let at = error.path().display().to_string();
-            Error::io(Layer::Host, "cannot read a folder of the pattern", error.into())
-                .path(at)
-                .hint("check its permissions")
-        })?;
-        if paths.len() >= IMAGES_MAX {
-            return Err(usage(format!("more than {IMAGES_MAX} images")).hint("give a narrower pattern"));
-        }
-        if is_image_name(&path) {
-            paths.push(path.strip_prefix(folder).map_or(path.clone(), Path::to_owned));
+    };
+    glob::Pattern::new(text).map_err(wrong)?;
+    let mut parts = Vec::new();
+    for component in argument.components() {
+        let part = match component {
+            Component::CurDir => continue,
+            Component::Normal(name) if name == "**" => Part::Folders,
+            Component::Normal(name) if name.as_bytes().iter().any(|byte| b"*?[".contains(byte)) => {
+                Part::Pattern(glob::Pattern::new(&name.to_string_lossy()).map_err(wrong)?)
+            }
+            other => Part::Name(other.as_os_str()),
+        };
+        if !(matches!(part, Part::Folders) && matches!(parts.last(), Some(Part::Folders))) {
+            parts.push(part);
         }
     }
+    let mut paths = Vec::new();
+    add_matches(folder, Path::new(""), &parts, &mut paths)?;
+    paths.sort_unstable();
+    paths.dedup();
+    if paths.len() > IMAGES_MAX {
+        return Err(usage(format!("more than {IMAGES_MAX} images")).hint("give a narrower pattern"));
+    }
+    let place = folder.join(argument);
     if paths.is_empty() {
         let message = "the pattern matches no file";
         return Err(usage(message.to_owned()).hint(format!("check the folder: {}", folder_hint(&place))));
     }
     Ok(paths)
+}
+
+/// A part of a pattern between slashes.
+#[derive(Debug)]
+enum Part<'a> {
+    /// `**`: any number of folders, without hidden ones and links.
+    Folders,
+    Pattern(glob::Pattern),
+    /// Itself.
+    Name(&'a OsStr),
+}
+
+/// Adds the files below `path` that `parts` match, no more than one over [`IMAGES_MAX`]; `path` is as they are shown, relative to
+/// `folder`. Names that are not UTF-8 are matched with a replacement character for what is not.
+fn add_matches(folder: &Path, path: &Path, parts: &[Part<'_>], found: &mut Vec<PathBuf>) -> Result<()> {
+    let Some((part, rest)) = parts.split_first() else {
+        if found.len() <= IMAGES_MAX && is_image_name(&folder.join(path)) {
+            found.push(path.to_owned());
+        }
+        return Ok(());
+    };
+    match part {
+        Part::Name(name) => return add_matches(folder, &path.join(name), rest, found),
+        // As the last part it stands for folders, which are no images.
+        Part::Folders if rest.is_empty() => return Ok(()),
+        Part::Folders => add_matches(folder, path, rest, found)?,
+        Part::Pattern(_) => {}
+    }
+    for (name, is_folder) in entries_of(&folder.join(path))? {
+        let shown = name.to_string_lossy();
+        match part {
+            Part::Folders if is_folder && !shown.starts_with('.') => {
+                add_matches(folder, &path.join(&name), parts, found)?;
+            }
+            Part::Pattern(pattern) if pattern.matches_with(&shown, OPTIONS) => {
+                add_matches(folder, &path.join(&name), rest, found)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A `*` at the start of a name does not mean hidden files.
+const OPTIONS: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+
+/// The names in a folder, each with whether it is a folder itself (not a link to one); none if it is not there or no folder.
+fn entries_of(folder: &Path) -> Result<Vec<(OsString, bool)>> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let read = || {
+        let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.map(|entry| (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_dir())))
+        };
+        std::fs::read_dir(folder)?.map(entry).collect::<std::io::Result<Vec<_>>>()
+    };
+    match read() {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(Vec::new()),
+        read => read.map_err(|error| {
+            Error::io(Layer::Host, "cannot read a folder of the pattern", error)
+                .path(folder.display().to_string())
+                .hint("check its permissions")
+        }),
+    }
 }
 
 /// Whether a pattern may mean this file: not a folder, and not one of the files that winject leaves next to images.
@@ -111,9 +175,20 @@ mod tests {
         for name in ["a.raw", "b.raw", "a.raw.winject-undo", ".c.raw", "[x].raw"] {
             std::fs::write(at.join(name), b"x").unwrap();
         }
+        let odd = OsStr::from_bytes(b"odd-\xff.img");
+        std::fs::write(at.join(odd), b"x").unwrap();
         std::fs::create_dir(at.join("d.raw")).unwrap();
+        for name in ["deep/er/c.img", "deep/.snapshots/c.img"] {
+            std::fs::create_dir_all(at.join(name).parent().unwrap()).unwrap();
+            std::fs::write(at.join(name), b"x").unwrap();
+        }
         let found = |pattern: &str| expand(Path::new(pattern), at).unwrap();
         assert_eq!(found("*.raw*"), ["[x].raw", "a.raw", "b.raw"].map(PathBuf::from));
+        assert_eq!(found("*.img"), [PathBuf::from(odd)]);
+        assert_eq!(found("**/*.img"), [PathBuf::from("deep/er/c.img"), PathBuf::from(odd)]);
+        assert_eq!(found("./d*/*/[c].img"), [PathBuf::from("deep/er/c.img")]);
+        let absolute = at.join("?.raw");
+        assert_eq!(found(absolute.to_str().unwrap()), [at.join("a.raw"), at.join("b.raw")]);
         assert_eq!(found("[x].raw"), [PathBuf::from("[x].raw")]);
         assert_eq!(found("none.raw"), [PathBuf::from("none.raw")]);
         let address = "nbd+unix:///export?socket=/run/s";

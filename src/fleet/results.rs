@@ -1,6 +1,6 @@
 //! The results folder of a batch: `events.jsonl` and one JSON file an item.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::item::safe_name;
 use super::record::{EVENTS_FILE, Event, Finished, ITEM_SCHEMA, ITEMS_FOLDER, ItemResult, VERSION, Versioned};
 use crate::cancel::Cancel;
-use crate::error::{Error, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape;
-use crate::host::{AppendedFile, AtomicFile, Target, create_folder, folder_of};
+use crate::host::{self, AppendedFile, AtomicFile, Target, create_folder, folder_of};
 
 /// An open results folder. No other run writes into it meanwhile.
 #[derive(Debug)]
@@ -58,6 +58,34 @@ impl Results {
         self.events.append(&event.to_line())
     }
 
+    /// Refuses the results of these items if one of their files is of something else, before anything begins.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`](crate::Kind::Usage) for such a file, [`Kind::Io`](crate::Kind::Io) when one cannot be read.
+    pub fn check_items<'a>(&self, ids: impl Iterator<Item = &'a str>) -> Result<()> {
+        ids.into_iter().try_for_each(|id| self.item_target(id).map(drop))
+    }
+
+    /// The file of an item, which is new, or was made by an earlier attempt.
+    fn item_target(&self, id: &str) -> Result<Target> {
+        let target = Target::of_name(&self.folder.join(Self::item_path(id)), ITEM_FILE)?;
+        if !target.is_existing() {
+            return Ok(target);
+        }
+        let mut head = Vec::new();
+        let file =
+            host::open(target.path(), false).map_err(|error| error.into_error(ITEM_FILE, target.path(), Layer::Job))?;
+        file.take(ITEM_START.len() as u64).read_to_end(&mut head).map_err(target.cannot())?;
+        // An empty one is left over from a loss of power.
+        if head.is_empty() || head == ITEM_START.as_bytes() {
+            return Ok(target);
+        }
+        Err(Error::new(Kind::Usage, Layer::Job, format!("cannot write {ITEM_FILE}: the file is of something else"))
+            .with_code(ErrorCode::OutputName)
+            .path(target.path().display().to_string())
+            .hint("move it away, or choose another folder with --results"))
+    }
+
     /// Path of an item's file below the folder.
     #[must_use]
     pub fn item_path(id: &str) -> String {
@@ -70,12 +98,11 @@ impl Results {
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io).
     pub fn write_item(&self, finished: Finished, answer: Value, images: &[PathBuf]) -> Result<()> {
-        let path = self.folder.join(Self::item_path(&finished.id));
+        let target = self.item_target(&finished.id)?;
         let value = ItemResult { finished, answer };
         let record = Versioned { schema: ITEM_SCHEMA.to_owned(), version: VERSION, value };
         let text = serde_json::to_string_pretty(&record)
             .map_err(|error| Error::bug(Layer::Job, "cannot write the result as JSON").source_error(error))?;
-        let target = Target::of_name(&path, "the result of an item")?;
         let cannot = target.cannot();
         let mut file = AtomicFile::create(target, images, self.cancel.hold_through())?;
         file.write_all(escape::json(text).as_bytes()).map_err(cannot)?;
@@ -93,3 +120,33 @@ impl Results {
 
 /// How the first line of a run begins.
 const BEGUN: &str = "{\"schema\":\"winject/batch-event\",\"version\":1,\"event\":\"begun\"";
+
+/// What messages call the file of an item.
+const ITEM_FILE: &str = "the result of an item";
+
+/// How the file of an item begins.
+const ITEM_START: &str = "{\n  \"schema\": \"winject/batch-item\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Outcome;
+    use crate::fleet::testing::finished;
+
+    #[test]
+    fn only_the_result_of_an_earlier_attempt_is_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let results = Results::open(&root.path().join("r"), &[], &Cancel::default()).unwrap();
+        let write = || results.write_item(finished("a", Outcome::Done), Value::Null, &[]);
+        let path = root.path().join("r").join(Results::item_path("a"));
+        write().unwrap();
+        write().unwrap();
+        std::fs::write(&path, "").unwrap();
+        write().unwrap();
+        std::fs::write(&path, "{\"mine\": 1}").unwrap();
+        for refused in [write(), results.check_items(["b", "a"].into_iter())] {
+            assert_eq!(refused.unwrap_err().kind(), Kind::Usage);
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"mine\": 1}");
+    }
+}

@@ -72,6 +72,8 @@ pub struct Summary {
 /// What the threads share.
 struct Shared<'a> {
     batch: &'a Batch,
+    /// How often the batch was asked to stop so far.
+    stop_requests: &'a (dyn Fn() -> usize + Sync),
     schedule: Mutex<Schedule>,
     /// An item has ended, or the batch stops.
     changed: Condvar,
@@ -93,7 +95,7 @@ type Message = (Event, Option<Value>);
 /// The first of `on_event`; then no further item begins, and those that run are finished.
 pub fn run(
     batch: &Batch,
-    stop_requests: &dyn Fn() -> usize,
+    stop_requests: &(dyn Fn() -> usize + Sync),
     on_event: &mut dyn FnMut(Event, Option<Value>) -> Result<()>,
 ) -> Result<Summary> {
     let begun = Instant::now();
@@ -101,6 +103,7 @@ pub fn run(
     let weights: Vec<(u64, u64)> = batch.items.iter().map(|item| item.weight(folder)).collect();
     let shared = Shared {
         batch,
+        stop_requests,
         schedule: Mutex::new(Schedule::new(weights, batch.per_device)),
         changed: Condvar::new(),
         is_stopped: AtomicBool::new(false),
@@ -125,7 +128,7 @@ pub fn run(
             }
         }
         drop(sender);
-        failed = failed.take().or_else(|| shared.watch(&receiver, stop_requests, &mut summary, on_event).err());
+        failed = failed.take().or_else(|| shared.watch(&receiver, &mut summary, on_event).err());
     });
     if let Some(error) = failed {
         return Err(error);
@@ -164,13 +167,13 @@ impl Shared<'_> {
     fn watch(
         &self,
         receiver: &Receiver<Message>,
-        stop_requests: &dyn Fn() -> usize,
         summary: &mut Summary,
         on_event: &mut dyn FnMut(Event, Option<Value>) -> Result<()>,
     ) -> Result<()> {
         let mut failed = None;
         let mut deadline = None;
         loop {
+            let mut is_over = false;
             match receiver.recv_timeout(TICK) {
                 Ok((event, answer)) => {
                     if let Event::Finished(finished) = &event {
@@ -184,7 +187,7 @@ impl Shared<'_> {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return failed.map_or(Ok(()), Err),
+                Err(RecvTimeoutError::Disconnected) => is_over = true,
             }
             if let Some(limit) = self.batch.max_failures
                 && summary.failures() > limit
@@ -193,7 +196,8 @@ impl Shared<'_> {
                 summary.stopped = Some(format!("stopped: more than {limit} failures (--max-failures)"));
                 self.stop();
             }
-            let requests = stop_requests();
+            // After the last item, too: the others may have been left for this reason.
+            let requests = (self.stop_requests)();
             if requests > 0 && deadline.is_none() {
                 deadline = Instant::now().checked_add(self.batch.grace);
                 summary.stopped.get_or_insert_with(|| "stopped: the batch was asked to stop".to_owned());
@@ -203,6 +207,9 @@ impl Shared<'_> {
             }
             if requests > 1 || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.signal_all(Signal::KILL);
+            }
+            if is_over {
+                return failed.map_or(Ok(()), Err);
             }
         }
     }
@@ -236,7 +243,7 @@ impl Shared<'_> {
     fn next(&self) -> Option<(usize, u64)> {
         let mut schedule = lock(&self.schedule);
         loop {
-            if self.is_stopped.load(Ordering::SeqCst) {
+            if self.is_stopped.load(Ordering::SeqCst) || (self.stop_requests)() > 0 {
                 return None;
             }
             match schedule.take() {
@@ -387,4 +394,36 @@ fn seconds(since: Instant) -> f64 {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_item_begins_after_a_request_to_stop() {
+        let item = Item { id: "a".into(), disks: vec!["a".into()], arguments: Vec::new() };
+        let batch = Batch {
+            program: "/bin/true".into(),
+            folder: None,
+            arguments: Vec::new(),
+            items: vec![item],
+            job: "inspect".into(),
+            shard: Shard::default(),
+            attempt: 1,
+            has_results: false,
+            jobs: 1,
+            per_device: None,
+            max_failures: None,
+            grace: Duration::from_secs(1),
+        };
+        let mut events = Vec::new();
+        let summary = run(&batch, &|| 1, &mut |event, _| {
+            events.push(event);
+            Ok(())
+        });
+        let [Event::Finished(finished)] = events.as_slice() else { panic!("{events:?}") };
+        assert!(finished.outcome == Outcome::NotStarted && finished.retryable, "{finished:?}");
+        assert!(summary.unwrap().stopped.is_some());
+    }
 }

@@ -187,7 +187,8 @@ fn entries(images: &Line, defaults: &Options, command: &Command, document: &mut 
     for value in values {
         match value {
             Value::Text(text) => {
-                entries.push(Entry { id: None, disks: vec![text.into()], is_pattern: true, options: shared.clone() });
+                let (disks, options) = (vec![text.into()], shared.clone());
+                entries.push(Entry { id: None, disks, is_pattern: true, is_own: false, options });
             }
             Value::Map(map) => entries.push(entry(map, images.line, defaults, command, document)?),
             _ => return Err(document.error(images.line, "`images`: a path or an entry is expected", hint)),
@@ -216,7 +217,7 @@ fn entry(map: &Map, line: u64, defaults: &Options, command: &Command, document: 
         ));
     }
     let options = complete(options, document, line)?;
-    Ok(Entry { id, is_pattern: disks.len() == 1, disks, options: Arc::new(options) })
+    Ok(Entry { id, is_pattern: disks.len() == 1, is_own: true, disks, options: Arc::new(options) })
 }
 
 /// Reads a key that stands for an option of the job.

@@ -29,8 +29,29 @@ pub(super) struct Entry {
     pub(super) disks: Vec<PathBuf>,
     /// Whether the disks may be patterns.
     pub(super) is_pattern: bool,
+    /// Whether it has keys of its own in a document: of a file that several entries name, it is the one that is meant.
+    pub(super) is_own: bool,
     /// The options of its job, all of them.
     pub(super) options: std::sync::Arc<Vec<Given>>,
+}
+
+/// How much an entry means a file in particular; what means it more comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// An entry with keys of its own names it.
+    Own,
+    /// The pattern of an entry with keys of its own matches it.
+    OwnPattern,
+    /// The list names or matches it.
+    Shared,
+}
+
+/// An item, with the files that it writes, each with whether it is an image.
+struct Made<'a> {
+    rank: Rank,
+    item: Item,
+    files: Vec<(PathBuf, bool)>,
+    options: &'a [Given],
 }
 
 /// The entries of images on a command line; `-` stands for a list on standard input.
@@ -41,7 +62,13 @@ pub(super) fn typed(images: impl Iterator<Item = PathBuf>, options: Vec<Given>) 
     let options = std::sync::Arc::new(options);
     let mut entries = Vec::new();
     for image in images {
-        let entry = |disk, is_pattern| Entry { id: None, disks: vec![disk], is_pattern, options: options.clone() };
+        let entry = |disk, is_pattern| Entry {
+            id: None,
+            disks: vec![disk],
+            is_pattern,
+            is_own: false,
+            options: options.clone(),
+        };
         if image.as_os_str() == "-" {
             entries.extend(read_list()?.into_iter().map(|disk| entry(disk, false)));
         } else {
@@ -80,17 +107,28 @@ pub(super) fn gather(
     folder: &Path,
     files_of: impl FnOnce(&[Item]) -> Result<Vec<Vec<PathBuf>>>,
 ) -> Result<Gathered> {
-    let mut items = Vec::new();
-    let mut outputs = Vec::new();
-    for entry in entries {
-        for (id, disks) in expanded(&entry, folder)? {
+    let mut made = Vec::new();
+    for entry in &entries {
+        for (id, disks) in expanded(entry, folder)? {
+            let rank = match (entry.is_own, disks == entry.disks) {
+                (false, _) => Rank::Shared,
+                (true, true) => Rank::Own,
+                (true, false) => Rank::OwnPattern,
+            };
             let (arguments, files) = arguments(job, threads, &id, &disks, &entry.options)?;
-            outputs.extend(files.into_iter().map(|(file, is_image)| (file, is_image, id.clone())));
-            items.push(Item { id, disks, arguments });
+            made.push(Made { rank, item: Item { id, disks, arguments }, files, options: &entry.options });
         }
     }
+    // Stable: else in the order of the list.
+    made.sort_by_key(|made| made.rank);
+    refuse_contradictions(&made, folder)?;
     let mut skipped = Vec::new();
-    remove_equal_files(&mut items, folder, &mut skipped);
+    remove_equal_files(&mut made, |made| made.item.image(), folder, &mut skipped);
+    let (mut items, mut outputs) = (Vec::new(), Vec::new());
+    for Made { item, files, .. } in made {
+        outputs.extend(files.into_iter().map(|(file, is_image)| (file, is_image, item.id.clone())));
+        items.push(item);
+    }
     remove_outputs(&mut items, &outputs, folder, &mut skipped);
     let needed = files_of(&items)?;
     remove_needed_files(&mut items, folder, &needed, &mut skipped);
@@ -104,6 +142,22 @@ pub(super) fn gather(
     let images = needed.iter().flatten().chain(items.iter().flat_map(|item| &item.disks));
     refuse_images_as_outputs(&outputs, images, folder)?;
     Ok(Gathered { items, skipped })
+}
+
+/// Refuses two entries that mean one file equally, with other options: which of them holds cannot be told.
+fn refuse_contradictions(made: &[Made<'_>], folder: &Path) -> Result<()> {
+    let mut first: BTreeMap<(u64, u64), &Made<'_>> = BTreeMap::new();
+    for other in made {
+        let Some(key) = file_key(&folder.join(other.item.image())) else { continue };
+        let one = *first.entry(key).or_insert(other);
+        if one.rank == other.rank && one.options != other.options {
+            let image = other.item.image().display().to_string();
+            return Err(usage("two entries name this image, with different keys")
+                .path(image)
+                .hint("write one entry for it: of an entry with its path and one with a pattern, the first holds"));
+        }
+    }
+    Ok(())
 }
 
 /// Removes the items whose image is the output of another one: an earlier run made it, and the pattern matches it.
@@ -229,4 +283,43 @@ fn refuse_images_as_outputs<'a>(
 
 fn usage(message: impl Into<String>) -> Error {
     Error::new(Kind::Usage, Layer::Cli, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// An entry with keys of its own holds for its image, in whatever order; two of them are a contradiction.
+    #[test]
+    fn an_entry_of_its_own_wins_over_a_pattern() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a.raw", "b.raw"] {
+            std::fs::write(root.path().join(name), name).unwrap();
+        }
+        let flag = |flag: &str| Arc::new(vec![Given::new(flag, format!("--{flag}"), None)]);
+        let entry = |disk: &str, is_own, options: &Arc<Vec<Given>>| Entry {
+            id: None,
+            disks: vec![disk.into()],
+            is_pattern: true,
+            is_own,
+            options: options.clone(),
+        };
+        let (all, own) = (flag("in-place"), flag("dry-run"));
+        let gathered = |entries| {
+            gather(JobKind::Inject, entries, 1, root.path(), |items| Ok(items.iter().map(|_| Vec::new()).collect()))
+        };
+        let list = [entry("*.raw", false, &all), entry("a.raw", true, &own)];
+        for entries in [list.to_vec(), list.iter().rev().cloned().collect()] {
+            let Gathered { items, skipped } = gathered(entries).unwrap();
+            let of = |id: &str| items.iter().find(|item| item.id == id).unwrap();
+            let has = |item: &Item, flag: &str| item.arguments.iter().any(|argument| argument == flag);
+            assert_eq!((items.len(), skipped.len()), (2, 1));
+            assert!(has(of("a.raw"), "--dry-run") && !has(of("a.raw"), "--in-place"), "{items:?}");
+            assert!(has(of("b.raw"), "--in-place") && !has(of("b.raw"), "--dry-run"), "{items:?}");
+        }
+        let error = gathered(vec![entry("a.raw", true, &own), entry("a.raw", true, &all)]).unwrap_err();
+        assert!(error.kind() == Kind::Usage && error.hint_text().is_some(), "{error}");
+    }
 }

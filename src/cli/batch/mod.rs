@@ -60,7 +60,7 @@ pub fn run(args: Args, root: &Command, matches: &ArgMatches, ui: &Ui) -> Result<
     let jobs = jobs(&asked.batch);
     let threads = (processors() / jobs).max(1);
     let gathered = gather::gather(asked.job, asked.entries, threads, folder, |items| {
-        probe::files_of(items, folder, is_sandboxed)
+        probe::files_of(asked.job, items, folder, is_sandboxed)
     })?;
     let shard = match asked.batch.shard {
         None => Shard::default(),
@@ -113,6 +113,8 @@ fn work(
         None => None,
     };
     drop(all_sources);
+    let ids = batch.items.iter().map(|item| item.id.as_str());
+    results.as_ref().map_or(Ok(()), |results| results.check_items(ids))?;
     batch.attempt = results.as_ref().map_or(1, Results::attempt);
     let mut printer = Printer::new(ui);
     let mut tally = Tally::default();
