@@ -41,16 +41,19 @@ impl Extents {
         }
     }
 
-    fn insert(&mut self, start: u64, end: u64, is_zero: bool) {
-        let start = self.at(start).map_or(start, |(known_end, _)| known_end);
-        let next = self.known.range(start..).next().map_or(end, |(next, _)| *next);
-        let end = end.min(next);
-        if start >= end {
-            return;
-        }
-        match self.known.range_mut(..=start).next_back() {
-            Some((_, (last_end, kind))) if *last_end == start && *kind == is_zero => *last_end = end,
-            _ => drop(self.known.insert(start, (end, is_zero))),
+    /// Fills the gaps between what is known.
+    fn insert(&mut self, mut start: u64, end: u64, is_zero: bool) {
+        while start < end {
+            if let Some((known_end, _)) = self.at(start) {
+                start = known_end;
+                continue;
+            }
+            let gap_end = self.known.range(start..end).next().map_or(end, |(next, _)| *next);
+            match self.known.range_mut(..start).next_back() {
+                Some((_, (last_end, kind))) if *last_end == start && *kind == is_zero => *last_end = gap_end,
+                _ => drop(self.known.insert(start, (gap_end, is_zero))),
+            }
+            start = gap_end;
         }
     }
 }
@@ -71,7 +74,6 @@ mod tests {
                 let mut at = *offset;
                 for (length, is_zero) in list {
                     for byte in at..at + length {
-                        // An extent ends where one that is known begins.
                         model.entry(byte).or_insert(*is_zero);
                     }
                     at += length;

@@ -35,7 +35,8 @@ const IMAGES: &[&str] =
     &["image", "images", "input", "other_disk", "windows_disk", "target", "old", "new", "a", "b", "plan", "show"];
 
 /// Arguments whose value is only read.
-const INPUTS: &[&str] = &["drivers", "inject", "sources", "definitions", "trust_publisher", "firstboot", "file"];
+const INPUTS: &[&str] =
+    &["folders", "drivers", "inject", "sources", "definitions", "trust_publisher", "firstboot", "file"];
 
 /// Commands that write to their image without `--in-place`.
 const EDITS: &[&[&str]] = &[&["recover"], &["undo"], &["reg", "import"], &["reg", "set"], &["reg", "delete"]];

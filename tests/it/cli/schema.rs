@@ -102,6 +102,7 @@ fn every_answer_is_what_its_schema_says() {
     for name in crate::inject::names(&at.join("results/items")) {
         documents.push(("batch".to_owned(), read(&format!("results/items/{name}"))));
     }
+    documents.push(("batch".to_owned(), document(&ask(at, "batch merge results"), "batch merge")));
     // Names of the host that are no text.
     let odd = at.join(std::ffi::OsStr::from_bytes(b"\xff\x1b\xe2\x80\xae.qcow2"));
     std::fs::copy(at.join("win10.qcow2"), &odd).unwrap();

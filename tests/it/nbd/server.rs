@@ -1,5 +1,6 @@
 //! Servers that winject did not write, on Unix sockets.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -29,7 +30,8 @@ impl Server {
         command.args(first).arg(&socket).args(arguments).stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
         let begun = Instant::now();
-        while !socket.exists() {
+        // The socket is there before the server listens on it.
+        while UnixStream::connect(&socket).is_err() {
             assert!(child.try_wait().unwrap().is_none(), "{program} {arguments:?} ended");
             assert!(begun.elapsed() < Duration::from_secs(60), "{program} does not listen");
             std::thread::sleep(Duration::from_millis(10));
