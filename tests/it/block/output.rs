@@ -61,7 +61,7 @@ fn an_existing_output_is_kept_unless_told() {
     assert_eq!(open(&out).format(), Format::Qcow2);
     let missing = folder.path().join("no/such/folder.qcow2");
     let error = commit::commit_overlay(&mut stage, &original, &missing, &refuse).unwrap_err();
-    assert_eq!(error.kind(), Kind::Io);
+    assert_eq!(error.kind(), Kind::Usage);
 }
 
 fn standalone_images_are_complete_sparse_and_repeatable() {

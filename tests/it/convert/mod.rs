@@ -285,7 +285,7 @@ fn outputs_that_must_not_be() {
     std::fs::write(folder.path().join("there"), b"x").unwrap();
     assert_eq!(kind(&folder.path().join("there"), &default), Kind::Usage);
     assert_eq!(kind(folder.path(), &overwrite), Kind::Usage, "a folder");
-    assert_eq!(kind(&folder.path().join("no/such/folder"), &default), Kind::Io);
+    assert_eq!(kind(&folder.path().join("no/such/folder"), &default), Kind::Usage);
     let out = folder.path().join("out");
     for wrong in [
         ConvertOptions { format: Format::Raw, compression: Some(Compression::Zlib), ..ConvertOptions::default() },
