@@ -141,6 +141,6 @@ mod tests {
         assert_eq!(filled("{id}/{name}", "vm 1").unwrap(), "vm 1/a.b");
         assert_eq!(filled("x{", "x").unwrap(), "x{");
         assert!(!filled("{id}", "../x").unwrap().contains('/'));
-        assert!(filled("{nmae}.qcow2", "x").unwrap_err().hint_text().unwrap().contains("{name}"));
+        assert!(filled("{stem}.qcow2", "x").unwrap_err().hint_text().unwrap().contains("{name}"));
     }
 }

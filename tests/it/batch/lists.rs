@@ -70,7 +70,7 @@ fn a_file_is_one_item_and_outputs_are_each_items_own() {
         ("inspect none*.qcow2", "matches no file"),
         ("inject a.qcow2 sub/a.qcow2 -o same.qcow2 --drivers .", "the same file"),
         ("inject a.qcow2 sub/a.qcow2 -o {name}-new.qcow2 --drivers .", "the same file"),
-        ("inject a.qcow2 sub/a.qcow2 -o {nmae}.qcow2 --drivers .", "{nmae}"),
+        ("inject a.qcow2 sub/a.qcow2 -o {stem}.qcow2 --drivers .", "{stem}"),
         ("inject a.qcow2 -o sub/{name}.qcow2 sub/a.qcow2 --drivers .", "the same file"),
         ("inject a.qcow2 --drivers .", "no destination"),
         ("inject a.qcow2 --in-place", "--drivers"),
