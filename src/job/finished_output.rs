@@ -1,128 +1,138 @@
-//! Whether a job was done before: its output is there and stands for its image.
+//! Whether a job was done before: its output is there, whole, and holds what the run would write.
 
 use std::path::Path;
 
-use super::disks::{image_files, open_briefly};
-use super::inject::inject;
+use super::disks::{block_options, open_briefly};
+use super::inject::prepare;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Silent};
-use crate::block::{Image, Stage};
+use crate::block::formats::qcow2;
+use crate::block::{Format, Image, Stage};
+use crate::cancel::Cancel;
+use crate::clock::FileTime;
 use crate::error::Result;
 use crate::host::is_same_file;
-use crate::partition::{self, Content, PartitionTable};
-use crate::plan::saved::{DiskFacts, disk_facts};
 use crate::units::ImageOffset;
-
-/// Where the boot sector of an NTFS volume has its serial number.
-const NTFS_SERIAL: u64 = 0x48;
 
 /// Bytes of two disks that are compared at once.
 const COMPARED_AT_ONCE: usize = 1 << 20;
 
-/// By what a disk is recognised in a copy of it: its size, its id, its partitions and the serial numbers of its NTFS volumes.
-#[derive(PartialEq, Eq)]
-struct Identity {
-    disk: DiskFacts,
-    /// Start, length and serial number.
-    partitions: Vec<(u64, u64, [u8; 8])>,
-}
-
-impl Identity {
-    /// The identity of a disk with a partition table, or with a volume in place of one.
-    fn of(stage: &Stage, table: &PartitionTable) -> Result<Self> {
-        let mut partitions = Vec::new();
-        for partition in &table.partitions {
-            let mut serial = [0; 8];
-            if partition.content == Content::Ntfs {
-                stage.read_at(ImageOffset(partition.start.0.saturating_add(NTFS_SERIAL)), &mut serial)?;
-            }
-            partitions.push((partition.start.0, partition.length, serial));
-        }
-        Ok(Self { disk: disk_facts(stage, table)?, partitions })
-    }
-}
-
-/// Whether the output of a conversion without drivers, or the one that an injection would write, is there and stands for the image.
-/// A new image gets its name last, so that one of the same disk is a finished one; of an injection the drivers have to be in it
-/// as well. The report is that of the run, which changes nothing. `None`: the output is missing, or something else, which a run
-/// refuses to replace.
+/// Whether the output of a conversion without drivers, or the one that an injection would write, is there, whole, and holds
+/// what the run would write into it: every byte is compared. An injection is staged for it, at the time of the run that made
+/// the output. The report is that of the run, which writes nothing.
+///
+/// `None`: the output is missing, or something else, or cannot be compared; a run refuses to replace it and says why.
 ///
 /// # Errors
 /// When the image cannot be read. What is wrong with the output is no error: the run says it.
 pub fn find_finished_output(request: &InjectRequest) -> Result<Option<Report>> {
     let (out, format) = match &request.destination {
-        Destination::Overlay(path) => (path, None),
-        Destination::Standalone { path, format, .. } => (path, Some(*format)),
+        Destination::Overlay(path) => (path, Format::Qcow2),
+        Destination::Standalone { path, format, .. } => (path, *format),
         Destination::InPlace | Destination::DryRun => return Ok(None),
     };
     if request.overwrite_output || !out.is_file() {
         return Ok(None);
     }
-    if !is_of_image(request, out).unwrap_or(false) {
-        return Ok(None);
+    let Ok(Some(new)) = open_whole(request, out, format) else { return Ok(None) };
+    if request.drivers.is_empty() {
+        let original = open_briefly(request, &request.image)?;
+        let is_done = has_same_content(&original, new.image(), &request.cancel).unwrap_or(false);
+        return Ok(is_done.then(|| of_output(Report::of_request(request), out)));
     }
-    let done = InjectRequest {
-        image: out.clone(),
-        windows_disk: request.windows_disk.is_some().then(|| out.clone()),
-        format,
+    // What is wrong with the guest, the run says.
+    Ok(injected_before(request, new.image()).unwrap_or(None).map(|report| of_output(report, out)))
+}
+
+/// The report of a run whose output is there.
+fn of_output(report: Report, out: &Path) -> Report {
+    let mut report = report;
+    report.run.output = Some(out.display().to_string());
+    report
+}
+
+/// Opens an output if its container has all that its tables point at, and is made of the files that the destination says: of
+/// a new image its own, of an overlay also the image's.
+fn open_whole(request: &InjectRequest, out: &Path, format: Format) -> Result<Option<Stage>> {
+    let of_out = InjectRequest {
+        format: Some(format),
+        disk: None,
         // The overlay's backing file.
         path_policy: request.path_policy.clone().allow(&request.image),
-        destination: Destination::DryRun,
-        rehearsed: None,
         ..request.clone()
     };
-    if request.drivers.is_empty() {
-        let mut report = Report::of_request(&done);
-        report.run.output = Some(out.display().to_string());
-        return Ok(Some(report));
-    }
-    let Ok(mut report) = inject(&done, &Silent) else { return Ok(None) };
-    if !report.virtio.unchanged {
+    if format == Format::Qcow2 && qcow2::check(out, &block_options(&of_out))?.corruptions > 0 {
         return Ok(None);
     }
-    report.run.image = request.image.display().to_string();
-    report.run.mode = request.destination.mode();
-    report.run.output = Some(out.display().to_string());
-    (report.run.dry_run, report.virtio.dry_run) = (false, false);
+    let new = open_briefly(&of_out, out)?;
+    let files = new.image().files();
+    let is_made_so = match request.destination {
+        Destination::Overlay(_) => {
+            let mut disks = request.all_disks();
+            files.get(1).is_some_and(|file| disks.any(|disk| is_same_file(file, disk)))
+        }
+        _ => files.len() == 1,
+    };
+    Ok(is_made_so.then_some(new))
+}
+
+/// The report of the run that made this output, if it holds what the run writes.
+///
+/// A run depends on its request and on the time. When the output was made is seen where the staged disk has the time of now.
+fn injected_before(request: &InjectRequest, new: &dyn Image) -> Result<Option<Report>> {
+    let stage_at = |clock: FileTime| {
+        let request = InjectRequest { clock, ..request.clone() };
+        let mut report = Report::of_request(&request);
+        let staged = prepare(&request, &Silent, &mut report)?;
+        Result::Ok((staged, report))
+    };
+    let clock = {
+        let (staged, _) = stage_at(request.clock)?;
+        if staged.stage.len() != new.len() {
+            return Ok(None);
+        }
+        time_in(&staged.stage, request.clock, new)?
+    };
+    let (staged, mut report) = stage_at(clock.unwrap_or(request.clock))?;
+    if !has_same_content(&staged.stage, new, &request.cancel)? {
+        return Ok(None);
+    }
+    report.run.bytes_read = staged.bytes_read();
+    report.succeed();
+    report.summary = report.outcome(staged.scheme);
     Ok(Some(report))
 }
 
-/// Whether the output holds the disk of the request's image; of an overlay also, whether that is its backing file.
-fn is_of_image(request: &InjectRequest, out: &Path) -> Result<bool> {
-    let (format, is_overlay) = match &request.destination {
-        Destination::Standalone { format, .. } => (Some(*format), false),
-        _ => (Some(crate::block::Format::Qcow2), true),
-    };
-    let of_out = InjectRequest {
-        format,
-        disk: None,
-        path_policy: request.path_policy.clone().allow(&request.image),
-        ..request.clone()
-    };
-    let new = open_briefly(&of_out, out)?;
-    if is_overlay {
-        let files = image_files(out, &super::disks::block_options(&of_out))?;
-        if !files.iter().skip(1).any(|file| is_same_file(file, &request.image)) {
-            return Ok(false);
+/// What `new` has in the first place where a stage has written the time `clock`. `None` if it has written no time.
+fn time_in(stage: &Stage, clock: FileTime, new: &dyn Image) -> Result<Option<FileTime>> {
+    let wanted = clock.0.to_le_bytes();
+    let mut bytes = vec![0; COMPARED_AT_ONCE];
+    for (start, length) in stage.dirty_ranges() {
+        let mut at = 0;
+        while at < length {
+            let count = usize::try_from(length - at).unwrap_or(COMPARED_AT_ONCE).min(COMPARED_AT_ONCE);
+            let Some(part) = bytes.get_mut(..count) else { return Ok(None) };
+            let offset = ImageOffset(start.0.saturating_add(at));
+            stage.read_at(offset, part)?;
+            if let Some(place) = part.windows(wanted.len()).position(|bytes| bytes == wanted) {
+                let mut time = [0; 8];
+                new.read_at(ImageOffset(offset.0.saturating_add(place as u64)), &mut time)?;
+                return Ok(Some(FileTime(u64::from_le_bytes(time))));
+            }
+            at += count as u64;
         }
     }
-    let original = open_briefly(request, &request.image)?;
-    if new.len() != original.len() {
-        return Ok(false);
-    }
-    match (partition::read(&new), partition::read(&original)) {
-        (Ok(of_new), Ok(of_original)) => Ok(Identity::of(&new, &of_new)? == Identity::of(&original, &of_original)?),
-        // Nothing but its content identifies a disk that is neither divided nor a volume.
-        (Err(_), Err(_)) => has_same_content(request, new.image(), original.image()),
-        _ => Ok(false),
-    }
+    Ok(None)
 }
 
-/// Compares two disks of one length; what both know to be zeros is not read.
-fn has_same_content(request: &InjectRequest, one: &dyn Image, other: &dyn Image) -> Result<bool> {
+/// Compares a disk with an image; what both know to be zeros is not read.
+fn has_same_content(one: &Stage, other: &dyn Image, cancel: &Cancel) -> Result<bool> {
+    if one.len() != other.len() {
+        return Ok(false);
+    }
     let (mut at, mut first, mut second) = (0, vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);
     while at < one.len() {
-        request.cancel.check()?;
+        cancel.check()?;
         let offset = ImageOffset(at);
         let extents = (one.extent_at(offset, one.len() - at)?, other.extent_at(offset, one.len() - at)?);
         let common = extents.0.length.min(extents.1.length);

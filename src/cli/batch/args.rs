@@ -11,7 +11,8 @@ use crate::fleet::Shard;
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(after_help = "\
-Running the same command again goes on where it stopped: an image or an output that is done costs its inspection only.
+Running the same command again goes on where it stopped: an image that is done costs its inspection, an \
+output the comparison with what the run would write.
 
 Exit codes: 0 all done; 1 an item failed for good, or has findings; 2 usage; 75 an item can be tried again as it is (an \
 image was in use, a worker was killed, the host had no space, the batch was stopped).

@@ -53,4 +53,46 @@ fn a_finished_output_is_done_and_a_foreign_one_refused() {
     assert_eq!(code(&single), 2);
 }
 
-tests![in_place_the_image_itself_says_that_it_is_done, a_finished_output_is_done_and_a_foreign_one_refused];
+/// An output is done only if it holds what the run would write: no byte of it may be another, nothing may be cut off.
+fn an_output_with_other_content_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    guests(at, &["a.qcow2"]);
+    let run = |line: &str, injects: bool| {
+        let mut command = batch(at, line);
+        if injects {
+            command.arg("--drivers").arg(fixture_drivers());
+        }
+        outcomes(&command.arg("--json").output().unwrap())
+    };
+    for (line, file, injects) in [
+        ("convert a.qcow2 -o {name}-plain.raw", "a-plain.raw", false),
+        ("convert a.qcow2 -o {name}-plain.qcow2", "a-plain.qcow2", false),
+        ("convert a.qcow2 -o {name}-injected.raw", "a-injected.raw", true),
+        ("inject a.qcow2 -o {name}-injected.qcow2", "a-injected.qcow2", true),
+        ("inject a.qcow2 --overlay {name}-over.qcow2", "a-over.qcow2", true),
+    ] {
+        assert_eq!(run(line, injects), pairs(&[("a.qcow2", "done")]), "{line}");
+        assert_eq!(run(line, injects), pairs(&[("a.qcow2", "already-done")]), "{line}");
+        let whole = std::fs::read(at.join(file)).unwrap();
+        let mut flipped = whole.clone();
+        // The last byte that says something.
+        let last = flipped.iter().rposition(|byte| *byte != 0).unwrap();
+        flipped[last] ^= 1;
+        let cut = whole[..whole.len() - 70_000].to_vec();
+        for other in [flipped, cut] {
+            std::fs::write(at.join(file), &other).unwrap();
+            assert_eq!(run(line, injects), pairs(&[("a.qcow2", "failed")]), "{line}");
+            assert!(std::fs::read(at.join(file)).unwrap() == other, "{line}");
+        }
+        std::fs::write(at.join(file), whole).unwrap();
+    }
+    let injected = run("convert a.qcow2 -o {name}-injected.raw", false);
+    assert_eq!(injected, pairs(&[("a.qcow2", "failed")]), "an injected disk is not the plain one");
+}
+
+tests![
+    in_place_the_image_itself_says_that_it_is_done,
+    a_finished_output_is_done_and_a_foreign_one_refused,
+    an_output_with_other_content_is_refused,
+];
