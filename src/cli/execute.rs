@@ -24,7 +24,9 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
         && let Some(report) = job::find_finished_output(&request)?
     {
         worker::note_done_before();
-        return show_outcome(&report, ui).map(|()| ExitCode::Done);
+        // The batch may have been stopped before they were written.
+        let written = write_reports(&report, reports, ui);
+        return show_outcome(&report, ui).and(written).map(|()| ExitCode::Done);
     }
     job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
     carry_out_and(

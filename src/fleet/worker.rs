@@ -197,8 +197,10 @@ fn facts_of(answer: Option<&Value>) -> Conclusion {
         "winject/report" => {
             let (run, virtio) = (&answer["run"], &answer["virtio"]);
             let is_dry = run["dry_run"] == true;
+            // Of a new file, the worker itself says whether it was there before.
+            let is_in_place = run["mode"] == "in_place";
             Conclusion {
-                outcome: (virtio["unchanged"] == true && !is_dry).then_some(Outcome::AlreadyDone),
+                outcome: (virtio["unchanged"] == true && is_in_place && !is_dry).then_some(Outcome::AlreadyDone),
                 message: text(&answer["summary"]).unwrap_or_default(),
                 warnings: recovery_note(run).into_iter().chain(texts(&virtio["warnings"])).collect(),
                 bytes_read: number(&run["bytes_read"]),
@@ -270,11 +272,15 @@ mod tests {
     #[test]
     fn each_end_has_its_outcome() {
         let unchanged = serde_json::json!({
-            "schema": "winject/report", "summary": "Nothing to do", "run": {"bytes_read": 7}, "virtio": {"unchanged": true},
+            "schema": "winject/report", "summary": "Nothing to do", "run": {"bytes_read": 7, "mode": "in_place"}, "virtio": {"unchanged": true},
+        });
+        let copied = serde_json::json!({
+            "schema": "winject/report", "summary": "Nothing to do", "run": {"mode": "standalone"}, "virtio": {"unchanged": true},
         });
         for (end, error, answer, outcome) in [
             (End::Code(0), None, None, Outcome::Done),
             (End::Code(0), None, Some(&unchanged), Outcome::AlreadyDone),
+            (End::Code(0), None, Some(&copied), Outcome::Done),
             (End::Code(1), None, None, Outcome::Findings),
             (End::Code(3), Some(("image-in-use", "in use")), None, Outcome::Busy),
             (End::Code(5), Some(("damaged", "bad")), None, Outcome::Failed),
