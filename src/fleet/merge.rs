@@ -30,6 +30,9 @@ struct Entry {
     time: Box<str>,
     shard: Shard,
     is_double: bool,
+    /// The last folder that names it, and how many do so before.
+    last_source: usize,
+    earlier_sources: u64,
 }
 
 /// The runs of one shard, or of a batch without shards.
@@ -127,6 +130,8 @@ impl Merged {
                         time: "".into(),
                         shard: shard.unwrap_or_default(),
                         is_double: false,
+                        last_source: source,
+                        earlier_sources: 0,
                     };
                     self.add(planned.id, entry);
                 }
@@ -138,6 +143,8 @@ impl Merged {
                         time: finished.time.as_str().into(),
                         shard: finished.shard,
                         is_double: false,
+                        last_source: source,
+                        earlier_sources: 0,
                     };
                     if finished.time > self.time {
                         self.time = finished.time;
@@ -192,17 +199,23 @@ impl Merged {
                 // A shard may have been run again with another folder. Batches without shards have nothing in common.
                 let is_other_run = old.source != new.source && (old.shard.count == 1 || new.shard.count == 1);
                 let is_double = old.is_double || old.shard != new.shard || is_other_run;
-                // An attempt that did not come to the item says nothing of it.
+                let last_source = new.last_source;
+                let is_new_source = last_source != old.last_source;
+                let earlier_sources = old.earlier_sources.saturating_add(u64::from(is_new_source));
+                // An attempt that did not come to the item says nothing of it, nor does a busy image of one that is done.
                 let says_more = match (old.outcome, new.outcome) {
                     (_, None) => false,
                     (Some(known), Some(Outcome::NotStarted)) if known != Outcome::NotStarted => false,
                     (Some(Outcome::NotStarted), Some(known)) if known != Outcome::NotStarted => true,
+                    (Some(known), Some(Outcome::Busy)) if known.is_done() => false,
+                    (Some(Outcome::Busy), Some(known)) if known.is_done() => true,
                     _ => old.source == new.source || new.time >= old.time,
                 };
                 if says_more {
                     *old = new;
                 }
                 old.is_double = is_double;
+                (old.last_source, old.earlier_sources) = (last_source, earlier_sources);
             }
         }
     }
@@ -244,11 +257,13 @@ impl Merged {
         }
         let named = self.entries.len() as u64;
         let planned: u64 = runs.values().fold(0, |all, seen| all.saturating_add(seen.items));
+        // An item of three batches was planned three times.
+        let again = self.entries.values().fold(0, |all: u64, entry| all.saturating_add(entry.earlier_sources));
         faults.missing_unnamed = match self.shards {
             1 => planned,
             _ => self.expected,
         }
-        .saturating_sub(named.saturating_add(if self.shards == 1 { faults.double.count } else { 0 }));
+        .saturating_sub(named.saturating_add(if self.shards == 1 { again } else { 0 }));
     }
 
     /// Judges the results as those of one shard of so many items, of whose siblings nothing is expected.

@@ -97,6 +97,21 @@ fn an_item_of_two_batches_is_double() {
     assert_eq!((merged.expected, merged.faults.missing_unnamed), (4, 0));
 }
 
+#[test]
+fn items_of_three_batches_are_not_missing_and_a_busy_image_does_not_hide_that_it_is_done() {
+    let root = tempfile::tempdir().unwrap();
+    let one = Shard::default();
+    let paths: Vec<PathBuf> = [("x", Outcome::Busy, 3), ("y", Outcome::Done, 1), ("z", Outcome::Busy, 2)]
+        .map(|(name, outcome, second)| {
+            let end = |id| ended(id, outcome, one, &format!("2026-01-01T00:00:0{second}Z"));
+            folder(root.path(), name, &[begun(one, 2, 2), planned("a"), planned("b"), end("a"), end("b")])
+        })
+        .into();
+    let mut merged = Merged::read(&paths).unwrap();
+    assert_eq!((merged.faults.double.count, merged.faults.missing_items()), (2, 0));
+    assert_eq!(merged.tally().unwrap().count(Outcome::Done), 2);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
