@@ -146,7 +146,11 @@ fn merge(typed: BatchArgs, written: BatchArgs) -> BatchArgs {
         max_failures: typed.max_failures.or(written.max_failures),
         grace: typed.grace.or(written.grace),
         shard: typed.shard.or(written.shard),
-        shard_count: typed.shard_count.or(written.shard_count),
+        // A shard that was typed with its count leaves nothing to the document.
+        shard_count: match typed.shard {
+            Some(ShardArg::Given(_)) => typed.shard_count,
+            _ => typed.shard_count.or(written.shard_count),
+        },
         results: typed.results.or(written.results),
     }
 }

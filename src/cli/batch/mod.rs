@@ -64,7 +64,14 @@ pub fn run(args: Args, root: &Command, matches: &ArgMatches, ui: &Ui) -> Result<
     })?;
     let shard = match asked.batch.shard {
         None => Shard::default(),
-        Some(ShardArg::Given(shard)) => shard,
+        Some(ShardArg::Given(shard)) => {
+            if asked.batch.shard_count.is_some_and(|count| count != shard.count) {
+                let message = format!("--shard {shard} says how many shards there are, and --shard-count another number");
+                return Err(Error::new(Kind::Usage, Layer::Cli, message)
+                    .hint("leave --shard-count out: it belongs to --shard auto"));
+            }
+            shard
+        }
         Some(ShardArg::Auto) => engines::from_environment(asked.batch.shard_count)?,
     };
     if let Some(item) = gathered.items.first() {
