@@ -66,7 +66,8 @@ pub fn run(args: Args, root: &Command, matches: &ArgMatches, ui: &Ui) -> Result<
         None => Shard::default(),
         Some(ShardArg::Given(shard)) => {
             if asked.batch.shard_count.is_some_and(|count| count != shard.count) {
-                let message = format!("--shard {shard} says how many shards there are, and --shard-count another number");
+                let message =
+                    format!("--shard {shard} says how many shards there are, and --shard-count another number");
                 return Err(Error::new(Kind::Usage, Layer::Cli, message)
                     .hint("leave --shard-count out: it belongs to --shard auto"));
             }
