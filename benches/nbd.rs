@@ -48,7 +48,7 @@ fn main() {
     // `cargo test --benches` runs this too: nothing to do there.
     if std::env::args().any(|a| a == "--test") || !["nbdkit", "nbdcopy", "qemu-nbd", "qemu-img"].iter().all(|p| has(p))
     {
-        println!("SKIPPED: a server or another client is not installed, or this is no benchmark run");
+        println!("SKIPPED: a server or another client is not installed, or this is not a benchmark run");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -21,6 +21,12 @@ impl FileTime {
         (ticks < 1 << 63).then_some(Self(ticks))
     }
 
+    /// Whole seconds since 1970-01-01 UTC; `None` for an earlier time.
+    #[must_use]
+    pub fn unix_seconds(self) -> Option<u64> {
+        Some(self.0.checked_sub(UNIX_EPOCH_AS_FILETIME)? / 10_000_000)
+    }
+
     /// The time of the host's clock. A fixed time makes equal runs write equal bytes.
     #[must_use]
     pub fn now() -> Self {

@@ -31,8 +31,7 @@ pub fn parse_list(bytes: &[u8]) -> Vec<PathBuf> {
 /// [`Kind::Usage`] when the pattern is wrong or matches no file; [`Kind::Io`] when a folder cannot be read.
 pub fn expand(argument: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     // The address of an image on a server may have a `?`.
-    let has_pattern =
-        !is_nbd_name(argument) && argument.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte));
+    let has_pattern = !is_nbd_name(argument) && has_wildcard(argument.as_os_str());
     if !has_pattern || folder.join(argument).symlink_metadata().is_ok() {
         return Ok(vec![argument.to_owned()]);
     }
@@ -52,7 +51,7 @@ pub fn expand(argument: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         let part = match component {
             Component::CurDir => continue,
             Component::Normal(name) if name == "**" => Part::Folders,
-            Component::Normal(name) if name.as_bytes().iter().any(|byte| b"*?[".contains(byte)) => {
+            Component::Normal(name) if has_wildcard(name) => {
                 Part::Pattern(glob::Pattern::new(&name.to_string_lossy()).map_err(wrong)?)
             }
             other => Part::Name(other.as_os_str()),
@@ -74,6 +73,11 @@ pub fn expand(argument: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
         return Err(usage(message.to_owned()).hint(format!("check the folder: {}", folder_hint(&place))));
     }
     Ok(paths)
+}
+
+/// Whether a name, or one of its parts, has a character that makes it a pattern.
+fn has_wildcard(name: &OsStr) -> bool {
+    name.as_bytes().iter().any(|byte| b"*?[".contains(byte))
 }
 
 /// A part of a pattern between slashes.
@@ -148,9 +152,7 @@ fn is_image_name(path: &Path) -> bool {
 
 /// The command that lists the folder of a pattern up to its first wildcard.
 fn folder_hint(pattern: &Path) -> String {
-    let is_plain =
-        |part: &&std::path::Component<'_>| !part.as_os_str().as_bytes().iter().any(|byte| b"*?[".contains(byte));
-    let folder: PathBuf = pattern.components().collect::<Vec<_>>().iter().take_while(is_plain).collect();
+    let folder: PathBuf = pattern.components().take_while(|part| !has_wildcard(part.as_os_str())).collect();
     let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
     format!("ls {}", crate::escape::shell_argument(&folder, "FOLDER"))
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::merge::Merged;
 use super::outcome::Outcome;
 use super::tally::Tally;
+use crate::clock::FileTime;
 
 /// The first bytes of the file, by which an earlier one is recognised.
 pub const START: &str = "# HELP winject_batch_items ";
@@ -62,21 +63,17 @@ fn label(text: &str) -> String {
 }
 
 /// Seconds since 1970 of a time in UTC, ISO 8601 to the second.
-fn unix_seconds(time: &str) -> Option<i64> {
+fn unix_seconds(time: &str) -> Option<u64> {
     let (date, clock) = time.strip_suffix('Z')?.split_once('T')?;
-    let numbers = |text: &str, sign: char| -> Option<[i64; 3]> {
-        let numbers: Option<Vec<i64>> = text.split(sign).map(|part| part.parse().ok()).collect();
-        numbers?.try_into().ok()
-    };
-    let [year, month, day] = numbers(date, '-')?;
-    let [hour, minute, second] = numbers(clock.split('.').next()?, ':')?;
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    let mut date = date.split('-');
+    let (year, month, day) = (date.next()?, date.next()?, date.next()?);
+    let mut clock = clock.split('.').next()?.split(':').map(|part| part.parse::<u64>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    if date.next().is_some() || clock.next().is_some() {
         return None;
     }
-    // Days since 1970-01-01 of the proleptic Gregorian calendar; years begin in March, so that a leap day is their last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468;
-    Some(days * 86_400 + hour.clamp(0, 23) * 3600 + minute.clamp(0, 59) * 60 + second.clamp(0, 60))
+    let midnight = FileTime::from_date(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?)?;
+    Some(midnight.unix_seconds()? + hour.min(23) * 3600 + minute.min(59) * 60 + second.min(60))
 }
 
 #[cfg(test)]

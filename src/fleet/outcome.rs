@@ -108,7 +108,7 @@ const BUSY: &[ErrorCode] = &[ErrorCode::ImageInUse];
 
 /// Errors that can be gone at the next attempt: the host's, and a file that something else replaced meanwhile. A full disk
 /// belongs to them: other jobs end, and space is added, without a change of the command. A pending journal does not: a job in
-/// place recovers the image at once, and every other one fails until somebody does.
+/// place recovers the image at once, and every other one fails until the image is recovered.
 const RETRYABLE: &[ErrorCode] = &[ErrorCode::Io, ErrorCode::NoSpace, ErrorCode::FileChanged];
 
 /// The exit code of a batch: what its items say together. A retryable item wins over a failed one, because engines retry by

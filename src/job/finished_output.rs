@@ -24,7 +24,7 @@ const COMPARED_AT_ONCE: usize = 1 << 20;
 /// `None`: the output is missing, or something else, or cannot be compared; a run refuses to replace it and says why.
 ///
 /// # Errors
-/// When the image cannot be read. What is wrong with the output is no error: the run says it.
+/// When the image cannot be read. An output that is wrong gives `None`: the run says why.
 pub fn find_finished_output(request: &InjectRequest) -> Result<Option<Report>> {
     let (out, format) = match &request.destination {
         Destination::Overlay(path) => (path, Format::Qcow2),

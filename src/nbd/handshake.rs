@@ -43,7 +43,7 @@ const REPLIES_MAX: usize = 1000;
 /// Most bytes of a server's text that are shown.
 const TEXT_MAX: usize = 4096;
 
-/// Why there is no export to use.
+/// Why an export cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The server wants TLS.

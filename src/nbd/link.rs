@@ -48,7 +48,7 @@ struct State {
     connection: Arc<Connection>,
     /// Counts connections.
     generation: u64,
-    /// Why there is no other connection.
+    /// Why no other connection is made.
     given_up: Option<Failure>,
 }
 

@@ -87,7 +87,7 @@ enum Form {
 /// Reads the next head. `is_structured`: what was agreed on.
 ///
 /// # Errors
-/// When the connection ends, or this is no reply.
+/// When the connection ends, or this is not a reply.
 pub fn read_head(stream: &mut impl Read, is_structured: bool) -> Result<Head, Failure> {
     let magic = read_u32(stream)?;
     match magic {

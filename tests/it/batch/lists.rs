@@ -55,7 +55,7 @@ fn hostile_names_reach_their_workers() {
     assert_eq!(items.len(), names.len());
 }
 
-/// What is no item is named with the reason, and what cannot be meant is refused before anything begins.
+/// Each file that is left out is named with the reason, and what cannot be meant is refused before anything begins.
 fn a_file_is_one_item_and_outputs_are_each_items_own() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

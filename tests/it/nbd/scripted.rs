@@ -51,7 +51,7 @@ fn extents(request: Request, list: &[(u32, u32)]) -> Vec<u8> {
     chunk(1, 5, request.cookie, &7_u32.to_be_bytes().into_iter().chain(list).collect::<Vec<u8>>())
 }
 
-/// Answers a request; an empty answer is none, `None` ends the connection.
+/// Answers a request; an empty answer sends nothing, `None` ends the connection.
 type Script = dyn Fn(usize, Request) -> Option<Vec<u8>> + Send + Sync;
 
 struct Scripted {

@@ -216,7 +216,7 @@ for one in lines:
     if (one["outcome"] in ("done", "already-done")) == is_bad:
         faults.append(f"{one['image']}: {one['outcome']}: {one['message']}")
 if open(bad, "rb").read() != b"no image" * 4096:
-    faults.append("the file that is no image was changed")
+    faults.append("the file that is not an image was changed")
 left = [name for name in os.listdir(place["/images"]) if not name.endswith((".qcow2", ".winject-undo"))]
 if left:
     faults.append(f"left behind: {left}")
