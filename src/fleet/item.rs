@@ -48,6 +48,11 @@ impl Item {
     }
 }
 
+/// A number of items, for people.
+pub(super) fn items(count: u64) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
 /// The id of an item without one of its own: the path as it was given. Bytes that are not UTF-8 are `%XX`.
 #[must_use]
 pub fn id_of_path(path: &Path) -> String {

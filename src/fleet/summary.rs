@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::item::items;
 use super::outcome::Outcome;
 use super::tally::{Group, Tally};
 use crate::escape::{escape, shorten};
@@ -129,10 +130,6 @@ fn next_steps(tally: &Tally, page: Option<&str>) -> Vec<String> {
         steps.push(format!("see {}", escape(page)));
     }
     steps
-}
-
-fn items(count: u64) -> String {
-    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
 }
 
 #[cfg(test)]

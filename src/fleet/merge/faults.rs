@@ -1,5 +1,7 @@
 //! What is wrong with results as a whole.
 
+use crate::fleet::item::items;
+
 /// Ids, and shards, that are named of those that are missing or double.
 pub(super) const NAMED_MAX: usize = 100;
 
@@ -79,8 +81,4 @@ impl Faults {
         }
         out
     }
-}
-
-fn items(count: u64) -> String {
-    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
 }

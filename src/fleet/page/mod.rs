@@ -6,6 +6,7 @@ mod table;
 
 use std::path::Path;
 
+use super::item::items;
 use super::merge::Merged;
 use super::outcome::Outcome;
 use super::tally::{Group, Tally};
@@ -53,10 +54,6 @@ fn done(tally: &Tally) -> u64 {
 
 fn headline(merged: &Merged, tally: &Tally) -> String {
     format!("{} of {} done", done(tally), items(merged.expected.max(tally.items())))
-}
-
-fn items(count: u64) -> String {
-    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
 }
 
 fn write_verdict(out: &mut String, merged: &Merged, tally: &Tally) {
