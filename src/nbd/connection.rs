@@ -62,6 +62,11 @@ struct Slot {
 pub(super) struct Ticket(Arc<Slot>);
 
 impl Ticket {
+    /// Whether the outcome is there.
+    pub(super) fn is_answered(&self) -> bool {
+        lock(&self.0.outcome).is_some()
+    }
+
     /// Waits for the outcome.
     pub(super) fn wait(self) -> Outcome {
         let mut outcome = lock(&self.0.outcome);

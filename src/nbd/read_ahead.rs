@@ -40,6 +40,17 @@ struct Chunk {
     used: u64,
 }
 
+impl Chunk {
+    /// Whether the server owes its bytes.
+    fn is_in_flight(&self) -> bool {
+        match &self.state {
+            ChunkState::Sent(tickets) => !tickets.iter().all(Ticket::is_answered),
+            ChunkState::Awaited => true,
+            ChunkState::Here(_) => false,
+        }
+    }
+}
+
 enum ChunkState {
     Sent(Vec<Ticket>),
     /// A thread waits for its bytes.
@@ -152,12 +163,10 @@ impl ReadAhead {
             return;
         }
         let Ok((connection, _)) = self.link.current() else { return };
-        let in_flight = |chunks: &Chunks| {
-            let pending = chunks.held.values().filter(|chunk| !matches!(chunk.state, ChunkState::Here(_)));
-            pending.count()
-        };
-        let mut free = self.link.options.requests.saturating_sub(in_flight(chunks));
-        let mut ahead = self.link.options.requests;
+        let in_flight = chunks.held.values().filter(|chunk| chunk.is_in_flight()).count();
+        let mut free = self.link.options.requests.saturating_sub(in_flight);
+        // What has been answered waits for its reader, while as much again is in flight.
+        let mut ahead = self.link.options.requests.saturating_mul(2);
         let mut next = number + 1;
         while free > 0 && ahead > 0 {
             let data = lock(&self.extents).next_data(next.saturating_mul(CHUNK).min(self.link.export.size));
@@ -177,13 +186,15 @@ impl ReadAhead {
         }
     }
 
-    /// Drops the chunks that were used longest ago, beyond what reading ahead needs.
+    /// Drops the chunks that were used longest ago, beyond as many as may be in flight.
     fn evict(&self, chunks: &mut Chunks) {
-        let limit = self.link.options.requests.max(1) * 2;
-        while chunks.held.len() > limit {
-            let droppable = chunks.held.iter().filter(|(_, chunk)| matches!(chunk.state, ChunkState::Here(_)));
-            let Some(oldest) = droppable.min_by_key(|(_, chunk)| chunk.used).map(|(number, _)| *number) else { return };
-            chunks.held.remove(&oldest);
+        let limit = self.link.options.requests.max(1);
+        let here = chunks.held.iter().filter(|(_, chunk)| matches!(chunk.state, ChunkState::Here(_)));
+        let mut here: Vec<(u64, u64)> = here.map(|(number, chunk)| (chunk.used, *number)).collect();
+        here.sort_unstable();
+        let surplus = here.len().saturating_sub(limit);
+        for (_, number) in here.into_iter().take(surplus) {
+            chunks.held.remove(&number);
         }
     }
 
