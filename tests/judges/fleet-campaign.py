@@ -130,15 +130,31 @@ def last_outcomes(events):
     return planned, finished, runs, cpu
 
 
-def watch_memory(pid, out, stop):
-    """The resident memory of the batch, with the number of items that have ended, every tenth of a second."""
+def processor_seconds():
+    """The processor time of all processes that were started from here and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def watch_memory(pid, events, every, out, stop):
+    """The number of items that have ended and the resident memory of the batch in KiB, each time that EVERY more have ended."""
+    ended, at = 0, os.path.getsize(events) if os.path.exists(events) else 0
     while not stop.is_set():
         try:
+            with open(events, 'rb') as file:
+                file.seek(at)
+                text = file.read()
+            whole = text.rfind(b'\n') + 1
+            at += whole
+            ended += text[:whole].count(b'"event":"finished"')
             with open('/proc/%d/status' % pid) as file:
                 rss = next((int(line.split()[1]) for line in file if line.startswith('VmRSS')), 0)
-            out.append(rss)
+        except FileNotFoundError:
+            continue
         except OSError:
             return
+        if not out or ended >= out[-1][0] + every:
+            out.append((ended, rss))
         time.sleep(0.1)
 
 
@@ -194,20 +210,24 @@ def main():
                 child.wait()
         # What the workers of the killed run were doing ends by itself: their images are busy so long.
         code, rounds, memory = 75, 0, []
+        events = os.path.join(results, 'events.jsonl')
+        cpu_killed = last_outcomes(events)[3]
+        before = processor_seconds()
         while code == 75 and rounds < 5:
             time.sleep(0.5)
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            last = time.monotonic()
             child = subprocess.Popen(command, stdout=log, stderr=log)
             stop = threading.Event()
-            watcher = threading.Thread(target=watch_memory, args=(child.pid, memory, stop))
+            every = 1000 if args.count >= 5000 else max(1, args.count // 5)
+            watcher = threading.Thread(target=watch_memory, args=(child.pid, events, every, memory, stop))
             watcher.start()
             code = child.wait()
             stop.set()
             watcher.join()
             rounds += 1
         seconds = time.monotonic() - begun
-        planned, finished, runs, cpu = last_outcomes(os.path.join(results, 'events.jsonl'))
+        total = processor_seconds() - before
+        planned, finished, runs, cpu = last_outcomes(events)
+        share = 1 - (cpu - cpu_killed) / total
 
         if planned != set(names) or set(finished) != set(names):
             wrong.append('%d ids planned, %d ended, of %d' % (len(planned), len(finished), len(names)))
@@ -236,26 +256,24 @@ def main():
                 must('qemu-img', 'convert', '-O', 'raw', path, raw)
                 with open(raw, 'rb') as file:
                     start = next(at for at in range(0, os.path.getsize(raw), 1 << 20) if is_ntfs(file, at))
-                if run(args.judge, raw, str(start)).returncode:
-                    wrong.append('%s: the judge says no' % path)
+                verdict = run(args.judge, raw, str(start))
+                if verdict.returncode:
+                    said = [line for line in verdict.stdout.splitlines() if ' PASS ' not in line]
+                    wrong.append('%s: the judge says no: %s' % (path, '; '.join(said) or verdict.stderr.strip()))
                 os.unlink(raw)
 
         # A last run over what is done: each costs its inspection.
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before = processor_seconds()
         last = time.monotonic()
         run(*command)
         again = time.monotonic() - last
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        total = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        _, _, _, cpu_after = last_outcomes(os.path.join(results, 'events.jsonl'))
+        share_again = 1 - (last_outcomes(events)[3] - cpu) / (processor_seconds() - before)
         counts = collections.Counter(event['outcome'] for event in finished.values())
-        print('| images | damaged | runs | killed | outcomes | images/s | again/s | memory of the batch, KiB | not in workers |')
+        print('| images | damaged | runs | killed | outcomes | images/s | again/s | items: KiB of the batch | not in workers |')
         print('|---|---|---|---|---|---|---|---|---|')
-        share = max(0.0, total - (cpu_after - cpu)) / total if total else 0
-        marks = memory[:: max(1, len(memory) // 5)] if memory else [0]
-        print('| %d | %d | %d | 3 | %s | %.1f | %.1f | %s | %.1f %% |' % (
+        print('| %d | %d | %d | 3 | %s | %.1f | %.1f | %s | %.1f %%, again %.1f %% |' % (
             args.count, len(bad), runs, ', '.join('%d %s' % (n, o) for o, n in sorted(counts.items())),
-            args.count / seconds, args.count / again, ' '.join(str(m) for m in marks), share * 100))
+            args.count / seconds, args.count / again, ' '.join('%d: %d' % mark for mark in memory), share * 100, share_again * 100))
         for line in wrong[:50]:
             print('WRONG: ' + line)
         print('%d wrong' % len(wrong))
