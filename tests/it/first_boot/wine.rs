@@ -6,6 +6,7 @@
 //! job objects, services, files and pipes are Wine's.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -43,6 +44,8 @@ pub struct Machine {
     prefix: PathBuf,
     /// The program that keeps Wine running.
     user: RefCell<Option<Child>>,
+    /// How the last program of [`run`](Self::run) ended.
+    last_run: RefCell<String>,
     /// The pristine registry.
     registry: String,
     /// The language that Wine takes its code pages from.
@@ -64,7 +67,8 @@ pub fn machine() -> Option<MutexGuard<'static, Machine>> {
 impl Machine {
     fn make(stand_in: &Path) -> Self {
         let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wine");
-        let mut machine = Self { prefix, user: RefCell::new(None), registry: String::new(), locale: DEFAULT_LOCALE };
+        let (user, last_run) = (RefCell::new(None), RefCell::new(String::new()));
+        let mut machine = Self { prefix, user, last_run, registry: String::new(), locale: DEFAULT_LOCALE };
         if !machine.prefix.join("system.reg").exists() {
             let _ = std::fs::remove_dir_all(&machine.prefix);
             std::fs::create_dir_all(&machine.prefix).unwrap();
@@ -268,7 +272,11 @@ impl Machine {
 
     /// Runs a program of Wine and returns what it prints.
     pub fn run(&self, arguments: &[&str]) -> String {
-        let output = self.command("wine").args(arguments).stderr(Stdio::null()).output().unwrap();
+        // a file and no pipe: Wine's server holds it open for longer
+        let errors = self.prefix.join("last-run.txt");
+        let output = self.command("wine").args(arguments).stderr(File::create(&errors).unwrap()).output().unwrap();
+        let errors = String::from_utf8_lossy(&std::fs::read(&errors).unwrap()).into_owned();
+        *self.last_run.borrow_mut() = format!("{arguments:?}: {}, standard error: {errors:?}", output.status);
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -360,7 +368,7 @@ impl Machine {
     /// The result file.
     pub fn result(&self) -> Value {
         let text = std::fs::read_to_string(self.base("firstboot.json"))
-            .unwrap_or_else(|e| panic!("firstboot.json: {e}; the log:\n{}", self.log()));
+            .unwrap_or_else(|e| panic!("firstboot.json: {e}; {}; the log:\n{}", self.last_run.borrow(), self.log()));
         assert!(text.ends_with("\r\n") && text.matches('\n').count() == text.matches("\r\n").count());
         serde_json::from_str(&text).unwrap()
     }
