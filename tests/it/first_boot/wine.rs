@@ -343,9 +343,17 @@ impl Machine {
             let _ = user.kill();
             user.wait().unwrap();
         }
-        // without its server, a program that waits waits for ever
-        for process in self.own_processes() {
-            let _ = Command::new("kill").args(["-9", &process]).stderr(Stdio::null()).status();
+        // Without its server, a program that waits waits for ever. One that was about to start another is not seen once, and would
+        // start a server of its own, whose open files the next start cannot have.
+        let (begin, mut empty) = (Instant::now(), 0);
+        while empty < 2 {
+            let running = self.own_processes();
+            empty = if running.is_empty() { empty + 1 } else { 0 };
+            for process in &running {
+                let _ = Command::new("kill").args(["-9", process]).stderr(Stdio::null()).status();
+            }
+            assert!(begin.elapsed() < PATIENCE, "Wine does not end: {running:?}");
+            std::thread::sleep(POLL / 5);
         }
     }
 
