@@ -170,7 +170,8 @@ impl Drop for Hold {
     }
 }
 
-fn cancelled() -> Error {
+/// The error of a job that was asked to stop.
+pub(crate) fn cancelled() -> Error {
     Error::new(Kind::Cancelled, Layer::Job, "interrupted; nothing was changed").hint("run the command again")
 }
 

@@ -268,9 +268,14 @@ impl Error {
         Self::new(Kind::Refused, layer, message)
     }
 
-    /// A new [`Kind::Io`] error around one of the operating system.
+    /// A new [`Kind::Io`] error around one of the operating system. The error of an NBD export or of a cancelled read, which a
+    /// storage passes through [`io::Error`], is returned as it is: it says all, and the message here would speak of a file.
     #[must_use]
     pub fn io(layer: Layer, message: impl Into<String>, source: std::io::Error) -> Self {
+        let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        if let Some(error) = inner.filter(|error| error.layer() == Layer::Nbd || error.kind() == Kind::Cancelled) {
+            return error.clone();
+        }
         Self::new(Kind::Io, layer, message).source_error(source)
     }
 

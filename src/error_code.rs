@@ -88,7 +88,9 @@ codes! {
     NbdUri "nbd-uri",
     /// The NBD server demands TLS, or the URI does.
     NbdTls "nbd-tls",
-    /// No connection to the export.
+    /// The NBD server does not answer, or the connection to it was lost.
+    NbdUnreachable "nbd-unreachable",
+    /// The NBD server answers, and the export cannot be used.
     NbdServer "nbd-server",
     /// An export is not written to.
     NbdReadOnly "nbd-read-only",

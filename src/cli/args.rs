@@ -11,7 +11,9 @@ use super::first_boot::FirstBootArgs;
 use super::machine_args::MachineArgs;
 use super::network_args::NetworkArgs;
 use super::numbers::{parse_partition, parse_requests, parse_threads};
+use super::progress;
 use super::repair_args::RepairArgs;
+use super::signals;
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
 use crate::job::StateOverrides;
@@ -51,7 +53,12 @@ impl ImageArgs {
     #[must_use]
     pub fn nbd_options(&self) -> NbdOptions {
         let default = NbdOptions::default();
-        NbdOptions { requests: self.nbd_requests.unwrap_or(default.requests), ..default }
+        NbdOptions {
+            requests: self.nbd_requests.unwrap_or(default.requests),
+            cancel: signals::cancel(),
+            status: progress::connection_status(),
+            ..default
+        }
     }
 
     /// How the image is opened, for every job that reads it.

@@ -106,10 +106,11 @@ impl std::fmt::Display for Outcome {
 /// Errors that say that another process works on the image.
 const BUSY: &[ErrorCode] = &[ErrorCode::ImageInUse];
 
-/// Errors that can be gone at the next attempt: the host's, and a file that something else replaced meanwhile. A full disk
+/// Errors that can be gone at the next attempt: the host's, an NBD server that does not answer, and a file that something else
+/// replaced meanwhile. A full disk
 /// belongs to them: other jobs end, and space is added, without a change of the command. A pending journal does not: a job in
 /// place recovers the image at once, and every other one fails until the image is recovered.
-const RETRYABLE: &[ErrorCode] = &[ErrorCode::Io, ErrorCode::NoSpace, ErrorCode::FileChanged];
+const RETRYABLE: &[ErrorCode] = &[ErrorCode::Io, ErrorCode::NoSpace, ErrorCode::FileChanged, ErrorCode::NbdUnreachable];
 
 /// The exit code of a batch: what its items say together. A retryable item wins over a failed one, because engines retry by
 /// the code, and the next attempt only costs an inspection of each item that is done.
@@ -147,6 +148,8 @@ mod tests {
         assert_eq!(Outcome::of_exit(3, Some("hibernated")), Outcome::Refused);
         assert_eq!(Outcome::of_exit(7, Some("no-space")), Outcome::Failed);
         assert!(Outcome::Failed.is_retryable(Some("no-space")));
+        assert!(Outcome::Failed.is_retryable(Some("nbd-unreachable")));
+        assert!(!Outcome::Failed.is_retryable(Some("nbd-server")));
         assert!(!Outcome::Failed.is_retryable(Some("file-not-found")));
         assert!(!Outcome::Failed.is_retryable(Some("journal-pending")));
         assert!(!Outcome::Refused.is_retryable(Some("hibernated")));

@@ -8,6 +8,7 @@ use super::request::InjectRequest;
 use crate::block::{self, Image, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::is_same_file;
+use crate::nbd::NbdOptions;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::saved::{DiskFacts, OtherDiskFacts, ReadSet, disk_facts};
 use crate::windows::{BootDisks, VmDisk};
@@ -119,7 +120,7 @@ pub(super) fn block_options(request: &InjectRequest) -> block::OpenOptions {
         format: request.format,
         path_policy,
         disk,
-        nbd: request.nbd.clone(),
+        nbd: NbdOptions { cancel: request.cancel.clone(), ..request.nbd.clone() },
         ..block::OpenOptions::default()
     }
 }

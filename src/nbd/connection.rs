@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::export::Export;
 use super::failure::Failure;
 use super::handshake::{Denied, handshake};
+use super::options::NbdOptions;
 use super::reply::{Answer, Assembly, Question, read_head};
 use super::requests;
 use super::stream::{Stream, UntilDeadline, is_tick};
@@ -17,6 +19,9 @@ use super::uri::NbdUri;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Bytes of an answer that count as progress before it is complete: a server that sends less in the time that it is given is
+/// given up, even if some bytes come all the time.
+const PIECE: u64 = 256 << 10;
 
 /// A connection in transmission.
 pub(super) struct Connection {
@@ -29,8 +34,10 @@ struct Shared {
     /// For writing; the receiver reads from a clone. Held while a request is sent.
     stream: Mutex<Stream>,
     state: Mutex<State>,
-    /// How long nothing may come while requests are in flight.
+    /// How long a server may take for a complete answer, or for [`PIECE`] bytes, while requests are in flight.
     patience: Duration,
+    /// Complete answers that are not errors.
+    answers: AtomicU64,
 }
 
 struct State {
@@ -38,8 +45,10 @@ struct State {
     /// Whether a reply is being received, whose request is not in flight any more.
     is_receiving: bool,
     next_cookie: u64,
-    /// When the server showed a sign of life, or got something to do.
+    /// When the server last completed an answer or sent [`PIECE`] bytes, or got something to do.
     last_progress: Instant,
+    /// Bytes that came since then.
+    bytes_since: u64,
     /// Why the connection is of no more use.
     broken: Option<Failure>,
 }
@@ -79,6 +88,30 @@ impl Ticket {
     }
 }
 
+impl State {
+    fn note_progress(&mut self) {
+        (self.last_progress, self.bytes_since) = (Instant::now(), 0);
+    }
+
+    /// Counts bytes that came.
+    fn count(&mut self, bytes: usize) {
+        self.bytes_since = self.bytes_since.saturating_add(bytes as u64);
+        if self.bytes_since >= PIECE {
+            self.note_progress();
+        }
+    }
+
+    /// Why the server is given up, if it owes an answer for too long.
+    fn stall(&self, patience: Duration) -> Option<String> {
+        let time = self.last_progress.elapsed();
+        let is_owed = !self.in_flight.is_empty() || self.is_receiving;
+        (is_owed && time > patience).then(|| match self.bytes_since {
+            0 => format!("no answer for {} s", time.as_secs()),
+            bytes => format!("no answer for {} s but {bytes} bytes of one", time.as_secs()),
+        })
+    }
+}
+
 impl Slot {
     fn fill(&self, outcome: Outcome) {
         lock(&self.outcome).get_or_insert(outcome);
@@ -91,9 +124,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// Connects and opens the export. `patience`: how long the server may be silent while it owes an answer.
-    pub(super) fn open(uri: &NbdUri, patience: Duration) -> Result<Self, Denied> {
-        let stream = Stream::connect(&uri.address)?;
+    /// Connects and opens the export.
+    pub(super) fn open(uri: &NbdUri, options: &NbdOptions) -> Result<Self, Denied> {
+        let stream = Stream::connect(&uri.address, &options.cancel)?;
         let deadline = Instant::now() + HANDSHAKE;
         let export = handshake(&mut UntilDeadline { stream: &stream, deadline }, &uri.export)?;
         tracing::debug!(%uri, ?export, "connected to an NBD server");
@@ -105,9 +138,11 @@ impl Connection {
                 is_receiving: false,
                 next_cookie: 1,
                 last_progress: Instant::now(),
+                bytes_since: 0,
                 broken: None,
             }),
-            patience,
+            patience: options.patience,
+            answers: AtomicU64::new(0),
         });
         let receiver = {
             let shared = Arc::clone(&shared);
@@ -116,14 +151,20 @@ impl Connection {
         Ok(Self { export, shared, receiver: Some(receiver) })
     }
 
+    /// How many requests were answered so far, errors not counted.
+    pub(super) fn answers(&self) -> u64 {
+        self.shared.answers.load(Ordering::Relaxed)
+    }
+
     /// Asks for the bytes of a range, at most [`Export::maximum`] of them.
     pub(super) fn read(&self, offset: u64, length: u32) -> Result<Ticket, Failure> {
         let question = Question::Read { offset, length };
         self.send(question, |cookie| requests::read(cookie, offset, length))
     }
 
-    /// Asks for the extents of a range.
-    pub(super) fn block_status(&self, offset: u64, length: u32, context: u32) -> Result<Ticket, Failure> {
+    /// Asks for the extents of a range, in this connection's context of holes.
+    pub(super) fn block_status(&self, offset: u64, length: u32) -> Result<Ticket, Failure> {
+        let context = self.export.context.ok_or_else(|| Failure::protocol("no context of holes"))?;
         let question = Question::Status { length, context };
         self.send(question, |cookie| requests::block_status(cookie, offset, length))
     }
@@ -139,7 +180,7 @@ impl Connection {
             let cookie = state.next_cookie;
             state.next_cookie += 1;
             if state.in_flight.is_empty() {
-                state.last_progress = Instant::now();
+                state.note_progress();
             }
             let in_flight = InFlight { assembly: Assembly::new(question), slot: Arc::clone(&slot) };
             state.in_flight.insert(cookie, in_flight);
@@ -202,7 +243,9 @@ impl Shared {
         lock(&self.state).is_receiving = false;
         match received {
             Ok(true) => {
+                lock(&self.state).note_progress();
                 let outcome = taken.assembly.finish();
+                self.answers.fetch_add(u64::from(outcome.is_ok()), Ordering::Relaxed);
                 let failure = match &outcome {
                     Err(failure @ Failure::Protocol(_)) => Some(failure.clone()),
                     _ => None,
@@ -254,23 +297,21 @@ struct Patient<'a> {
 impl Read for Patient<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            match self.stream.read(buf) {
-                Err(error) if is_tick(&error) => {
-                    let state = lock(&self.shared.state);
-                    let silent = state.last_progress.elapsed();
-                    let is_owed = !state.in_flight.is_empty() || state.is_receiving;
-                    if let Some(broken) = &state.broken {
-                        return Err(io::Error::new(io::ErrorKind::ConnectionAborted, broken.clone()));
-                    }
-                    if is_owed && silent > self.shared.patience {
-                        let text = format!("no answer for {} s", silent.as_secs());
-                        return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-                    }
-                }
-                result => {
-                    lock(&self.shared.state).last_progress = Instant::now();
-                    return result;
-                }
+            let result = self.stream.read(buf);
+            let mut state = lock(&self.shared.state);
+            if let Some(broken) = &state.broken {
+                return Err(broken.clone().into());
+            }
+            let is_tick = result.as_ref().is_err_and(is_tick);
+            if let Ok(bytes) = &result {
+                state.count(*bytes);
+            }
+            // Bytes that come one by one are no answer.
+            if let Some(stall) = state.stall(self.shared.patience) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, stall));
+            }
+            if !is_tick {
+                return result;
             }
         }
     }

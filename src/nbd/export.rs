@@ -10,6 +10,8 @@ const MINIMUM_DEFAULT: u32 = 512;
 const MAXIMUM_DEFAULT: u32 = 32 << 20;
 /// What a server may state as its smallest unit.
 const MINIMUM_RANGE: RangeInclusive<u32> = 1..=65536;
+/// Least limit of a request that is accepted: with less, a piece of a disk would be a flood of requests.
+const MAXIMUM_LEAST: u32 = 4096;
 /// Largest size of an export, in bytes.
 const SIZE_MAX: u64 = i64::MAX as u64;
 
@@ -42,7 +44,7 @@ impl Export {
 
     /// Takes the block sizes that the server states.
     pub(super) fn set_block_size(&mut self, minimum: u32, maximum: u32) -> Result<(), Failure> {
-        if !minimum.is_power_of_two() || !MINIMUM_RANGE.contains(&minimum) || maximum < minimum {
+        if !minimum.is_power_of_two() || !MINIMUM_RANGE.contains(&minimum) || maximum < minimum.max(MAXIMUM_LEAST) {
             return Err(Failure::protocol(format!("block sizes of {minimum} and {maximum} bytes")));
         }
         self.minimum = minimum;
@@ -50,8 +52,18 @@ impl Export {
         Ok(())
     }
 
-    /// Whether another connection shows the same export.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        (self.size, self.flags) == (other.size, other.flags)
+    /// How the export of another connection differs in what was relied on; `None` if it does not.
+    pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        let has_holes = |export: &Self| u64::from(export.context.is_some());
+        [
+            ("its size", self.size, other.size),
+            ("its flags", self.flags.into(), other.flags.into()),
+            ("its smallest request", self.minimum.into(), other.minimum.into()),
+            ("its largest request", self.maximum.into(), other.maximum.into()),
+            ("its offer to tell holes", has_holes(self), has_holes(other)),
+        ]
+        .into_iter()
+        .find(|(_, before, after)| before != after)
+        .map(|(what, before, after)| format!("{what} was {before} and is {after}"))
     }
 }

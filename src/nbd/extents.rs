@@ -58,9 +58,54 @@ impl Extents {
     }
 }
 
+/// Answers with less than this for a request do not pay: a piece of so many bytes is read in the same time.
+const REQUEST_BYTES: u64 = 2 << 20;
+/// Extents of fewer bytes on the average do not pay: holes of this size are found in the data.
+const EXTENT_BYTES: u64 = 64 << 10;
+/// Requests, and extents, from which on the averages count.
+const REQUESTS_LEAST: u64 = 256;
+const EXTENTS_LEAST: u64 = 1024;
+
+/// What asking for extents brought.
+#[derive(Debug, Default)]
+pub(super) struct StatusYield {
+    requests: u64,
+    extents: u64,
+    bytes: u64,
+}
+
+impl StatusYield {
+    /// Counts the extents of an answer.
+    pub(super) fn add(&mut self, extents: &[(u64, bool)]) {
+        self.requests += 1;
+        self.extents += extents.len() as u64;
+        self.bytes = extents.iter().fold(self.bytes, |bytes, (length, _)| bytes.saturating_add(*length));
+    }
+
+    /// Whether it is better to read all than to ask for more.
+    pub(super) fn is_poor(&self) -> bool {
+        let is_small = |count: u64, least: u64, bytes: u64| count >= least && self.bytes / count < bytes;
+        is_small(self.requests, REQUESTS_LEAST, REQUEST_BYTES) || is_small(self.extents, EXTENTS_LEAST, EXTENT_BYTES)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_extents_do_not_pay() {
+        let poor = |answers: u64, extents: &[(u64, bool)]| {
+            let mut status_yield = StatusYield::default();
+            (0..answers).for_each(|_| status_yield.add(extents));
+            status_yield.is_poor()
+        };
+        assert!(poor(1, &[(512, false), (512, true)].repeat(1000)));
+        assert!(!poor(1, &[(512, false), (512, true)].repeat(500)));
+        assert!(!poor(1, &[(65536, false), (65536, true)].repeat(1000)));
+        assert!(poor(256, &[(1 << 20, false)]));
+        assert!(!poor(255, &[(1 << 20, false)]) && !poor(1000, &[(2 << 20, true)]));
+    }
 
     proptest::proptest! {
         #[test]

@@ -1,5 +1,6 @@
 //! The handshake: fixed newstyle with `GO`, or (for old servers) newstyle with `EXPORT_NAME`.
 
+use std::fmt;
 use std::io::{Read, Write};
 
 use super::export::Export;
@@ -50,8 +51,28 @@ pub(super) enum Denied {
     Tls,
     /// The server refuses, in its own words or ours.
     Refused(String),
+    /// The size in bytes is not a multiple of the smallest unit of requests, so that the end of the disk cannot be read.
+    PartialBlock {
+        /// Size of the export.
+        size: u64,
+        /// Smallest unit of requests.
+        minimum: u32,
+    },
     /// The connection failed, or the server broke the protocol.
     Failed(Failure),
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls => f.write_str("it demands TLS"),
+            Self::Refused(reason) | Self::Failed(Failure::Lost(reason)) => f.write_str(reason),
+            Self::PartialBlock { size, minimum } => {
+                write!(f, "its size of {size} bytes is not a multiple of its block size of {minimum} bytes")
+            }
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
 }
 
 impl<T: Into<Failure>> From<T> for Denied {
@@ -135,6 +156,10 @@ fn go<S: Read + Write>(stream: &mut S, export: &str) -> Result<Option<Export>, D
                 let mut found: Export = found.ok_or_else(|| Failure::protocol("no size of the export"))?;
                 if let Some((minimum, maximum)) = block_size {
                     found.set_block_size(minimum, maximum)?;
+                    let size = found.size;
+                    if !size.is_multiple_of(u64::from(minimum)) {
+                        return Err(Denied::PartialBlock { size, minimum });
+                    }
                 }
                 return Ok(Some(found));
             }

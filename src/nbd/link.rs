@@ -2,38 +2,26 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
 
 use super::connection::{Connection, Ticket};
 use super::export::Export;
 use super::failure::Failure;
 use super::handshake::Denied;
+use super::options::NbdOptions;
 use super::reply::Answer;
+use super::stream::TICK;
 use super::uri::{NbdUri, refuse_tls};
+use crate::cancel::cancelled;
 use crate::error::{Error, ErrorCode, Kind, Layer};
-use crate::escape::escape;
+use crate::escape::{escape, shell_argument};
 
-/// The error number of a server that shuts down.
-const SHUTDOWN: u32 = 108;
-
-/// How an export is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NbdOptions {
-    /// Reads of 2 MiB that are in flight at once, when a disk is read from one end to the other.
-    pub requests: usize,
-    /// How long the server may be silent while it owes an answer.
-    pub patience: Duration,
-    /// Waits before the attempts to connect again, when a connection was lost.
-    pub retries: Vec<Duration>,
-}
-
-impl Default for NbdOptions {
-    fn default() -> Self {
-        let retries = [0, 1, 2, 4, 8].map(Duration::from_secs).to_vec();
-        Self { requests: 8, patience: Duration::from_secs(60), retries }
-    }
-}
+/// Bytes at the beginning of a disk by which it is recognised after a lost connection: with its partition table. The first
+/// read of a disk takes at least so many.
+const IDENTITY: u64 = 64 << 10;
 
 /// A server and one of its exports.
 pub(super) struct Link {
@@ -42,12 +30,18 @@ pub(super) struct Link {
     pub(super) export: Export,
     state: Mutex<State>,
     bytes_read: AtomicU64,
+    /// Hash of the first [`IDENTITY`] bytes, once they were read.
+    identity: OnceLock<[u8; 32]>,
 }
 
 struct State {
     connection: Arc<Connection>,
     /// Counts connections.
     generation: u64,
+    /// Answers of the connection before anybody else used it.
+    first_answers: u64,
+    /// Attempts to connect since the last answer.
+    attempts: usize,
     /// Why no other connection is made.
     given_up: Option<Failure>,
 }
@@ -56,10 +50,12 @@ impl Link {
     /// Connects to the export that `name` names.
     pub(super) fn open(name: &Path, options: NbdOptions) -> crate::error::Result<Self> {
         let uri = NbdUri::parse(name)?;
-        let connection = Connection::open(&uri, options.patience).map_err(|denied| denied_error(denied, name))?;
+        let connection = Connection::open(&uri, &options).map_err(|denied| denied_error(denied, &uri))?;
         let export = connection.export;
-        let state = Mutex::new(State { connection: Arc::new(connection), generation: 0, given_up: None });
-        Ok(Self { uri, options, export, state, bytes_read: AtomicU64::new(0) })
+        let state =
+            State { connection: Arc::new(connection), generation: 0, first_answers: 0, attempts: 0, given_up: None };
+        let (bytes_read, identity) = (AtomicU64::new(0), OnceLock::new());
+        Ok(Self { uri, options, export, state: Mutex::new(state), bytes_read, identity })
     }
 
     /// Bytes that were received for those who asked.
@@ -69,6 +65,9 @@ impl Link {
 
     /// The connection, and its number.
     pub(super) fn current(&self) -> Result<(Arc<Connection>, u64), Failure> {
+        if self.options.cancel.is_requested() {
+            return Err(Failure::Cancelled);
+        }
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &state.given_up {
             Some(failure) => Err(failure.clone()),
@@ -82,7 +81,7 @@ impl Link {
         loop {
             let (connection, generation) = self.current()?;
             match ask(&connection) {
-                Err(failure @ (Failure::Lost(_) | Failure::Refused(SHUTDOWN, _))) => {
+                Err(failure) if failure.is_loss() => {
                     drop(connection);
                     losses += 1;
                     if losses > self.options.retries.len() {
@@ -96,7 +95,7 @@ impl Link {
     }
 
     /// Connects again, unless another thread has done so since `generation`.
-    fn reconnect(&self, generation: u64, lost: Failure) -> Result<(), Failure> {
+    fn reconnect(&self, generation: u64, mut lost: Failure) -> Result<(), Failure> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(failure) = &state.given_up {
             return Err(failure.clone());
@@ -104,20 +103,69 @@ impl Link {
         if state.generation != generation {
             return Ok(());
         }
-        for (attempt, wait) in self.options.retries.iter().enumerate() {
-            tracing::warn!(uri = %self.uri, %lost, attempt, "connecting to the NBD server again");
-            std::thread::sleep(*wait);
-            let Ok(connection) = Connection::open(&self.uri, self.options.patience) else { continue };
-            if !connection.export.is_same(&self.export) {
-                let failure = Failure::protocol("after a lost connection it exports another disk under this name");
-                state.given_up = Some(failure.clone());
-                return Err(failure);
-            }
-            *state = State { connection: Arc::new(connection), generation: generation + 1, given_up: None };
-            return Ok(());
+        if state.connection.answers() > state.first_answers {
+            state.attempts = 0;
         }
+        let retries = &self.options.retries;
+        while let Some(wait) = retries.get(state.attempts) {
+            state.attempts += 1;
+            let attempt = format!("attempt {} of {}", state.attempts, retries.len());
+            tracing::warn!(uri = %self.uri, attempt, wait = ?wait, "{lost}; connecting again");
+            self.options.status.tell(Some(&format!("connecting to the NBD server again, {attempt}")));
+            self.sleep(*wait)?;
+            match self.connect_again() {
+                Ok(connection) => {
+                    state.first_answers = connection.answers();
+                    state.connection = Arc::new(connection);
+                    state.generation += 1;
+                    tracing::info!(uri = %self.uri, "connected to the NBD server again");
+                    self.options.status.tell(None);
+                    return Ok(());
+                }
+                Err(failure) if failure.is_loss() => lost = failure,
+                Err(failure) => {
+                    lost = failure;
+                    break;
+                }
+            }
+        }
+        self.options.status.tell(None);
         state.given_up = Some(lost.clone());
         Err(lost)
+    }
+
+    /// Another connection to the same disk.
+    fn connect_again(&self) -> Result<Connection, Failure> {
+        let connection = Connection::open(&self.uri, &self.options).map_err(|denied| match denied {
+            Denied::Failed(failure @ (Failure::Cancelled | Failure::Lost(_))) => failure,
+            // A server that is being started may not have the export yet.
+            denied => Failure::Lost(denied.to_string()),
+        })?;
+        if let Some(difference) = self.export.difference(&connection.export) {
+            return Err(Failure::Changed(difference));
+        }
+        if let Some(identity) = self.identity.get() {
+            let bytes = join(self.send(&connection, 0, self.export.size.min(IDENTITY))?)?;
+            if *identity != hash_beginning(&bytes) {
+                return Err(Failure::Changed("its first bytes are others".to_owned()));
+            }
+        }
+        Ok(connection)
+    }
+
+    /// Waits, unless the job is asked to stop.
+    fn sleep(&self, time: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + time;
+        loop {
+            if self.options.cancel.is_requested() {
+                return Err(Failure::Cancelled);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(TICK));
+        }
     }
 
     /// Sends the requests for a range inside the export, cut at the server's maximum.
@@ -136,13 +184,23 @@ impl Link {
     /// The bytes of a range inside the export, whose ends are multiples of the server's minimum.
     pub(super) fn fetch(&self, offset: u64, length: u64) -> Result<Vec<u8>, Failure> {
         let bytes = self.ask(|connection| join(self.send(connection, offset, length)?))?;
-        self.count(&bytes);
+        self.note_read(offset, &bytes);
         Ok(bytes)
     }
 
-    pub(super) fn count(&self, bytes: &[u8]) {
+    /// Counts bytes that were read, and remembers the beginning of the disk.
+    pub(super) fn note_read(&self, offset: u64, bytes: &[u8]) {
         self.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if offset == 0 && bytes.len() as u64 >= self.export.size.min(IDENTITY) {
+            self.identity.get_or_init(|| hash_beginning(bytes));
+        }
     }
+}
+
+/// Hash of the first bytes of a disk, by which it is recognised.
+fn hash_beginning(bytes: &[u8]) -> [u8; 32] {
+    let beginning = bytes.get(..IDENTITY as usize).unwrap_or(bytes);
+    Sha256::digest(beginning).into()
 }
 
 /// Waits for the answers, and joins their bytes.
@@ -158,17 +216,25 @@ pub(super) fn join(tickets: Vec<Ticket>) -> Result<Vec<u8>, Failure> {
     Ok(joined)
 }
 
-fn denied_error(denied: Denied, name: &Path) -> Error {
-    let reason = match denied {
-        Denied::Tls => return refuse_tls(name),
-        Denied::Refused(reason) => reason,
-        Denied::Failed(Failure::Lost(reason)) => reason,
-        Denied::Failed(failure) => failure.to_string(),
+fn denied_error(denied: Denied, uri: &NbdUri) -> Error {
+    let name = shell_argument(Path::new(&uri.to_string()), "URI");
+    let (code, hint) = match &denied {
+        Denied::Tls => return refuse_tls(Path::new(&uri.to_string())),
+        Denied::Failed(Failure::Cancelled) => return cancelled(),
+        Denied::Failed(Failure::Lost(_)) => (
+            ErrorCode::NbdUnreachable,
+            format!("see whether the server runs: nbdinfo {name}; qemu-nbd needs -t to serve more than one client"),
+        ),
+        Denied::PartialBlock { minimum, .. } => (
+            ErrorCode::NbdServer,
+            format!("let nbdkit fill the last block up: add --filter=truncate and round-up={minimum} to its arguments"),
+        ),
+        Denied::Refused(_) | Denied::Failed(_) => {
+            (ErrorCode::NbdServer, format!("this shows the exports of the server: nbdinfo --list {name}"))
+        }
     };
-    Error::new(Kind::Io, Layer::Nbd, format!("cannot open the export: {}", escape(&reason)))
-        .with_code(ErrorCode::NbdServer)
-        .path(name.display().to_string())
-        .hint(
-            "this shows the exports of the server: nbdinfo --list URI; qemu-nbd needs -t to serve more than one client",
-        )
+    Error::new(Kind::Io, Layer::Nbd, format!("cannot open the export: {}", escape(&denied.to_string())))
+        .with_code(code)
+        .path(uri.to_string())
+        .hint(hint)
 }

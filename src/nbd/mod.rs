@@ -11,6 +11,7 @@ mod extents;
 mod failure;
 mod handshake;
 mod link;
+mod options;
 mod read_ahead;
 pub mod reply;
 mod requests;
@@ -19,7 +20,7 @@ mod stream;
 mod uri;
 
 pub use export::Export;
-pub use link::NbdOptions;
+pub use options::{NbdOptions, StatusHook};
 pub use storage::NbdStorage;
 pub(crate) use stream::resolve_now;
 pub(crate) use uri::network_notes;

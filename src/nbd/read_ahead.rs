@@ -115,11 +115,11 @@ impl ReadAhead {
         // What was lost with a connection is asked again.
         let bytes = match tickets.map(join) {
             Some(Ok(bytes)) => {
-                self.link.count(&bytes);
+                self.link.note_read(start, &bytes);
                 Ok(bytes)
             }
-            Some(Err(failure @ (Failure::Refused(..) | Failure::Protocol(_)))) => Err(failure),
-            Some(Err(Failure::Lost(_))) | None => self.link.fetch(start, length),
+            Some(Err(failure)) if !failure.is_loss() => Err(failure),
+            Some(Err(_)) | None => self.link.fetch(start, length),
         };
         let mut chunks = lock(&self.chunks);
         let result = bytes.map(Arc::new);

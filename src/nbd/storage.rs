@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cache::{BLOCK, BlockCache};
 use super::export::Export;
-use super::extents::Extents;
+use super::extents::{Extents, StatusYield};
 use super::failure::Failure;
-use super::link::{Link, NbdOptions};
+use super::link::Link;
+use super::options::NbdOptions;
 use super::read_ahead::{CHUNK, ReadAhead};
 use super::reply::Answer;
 use crate::error::Result;
@@ -24,6 +25,7 @@ pub struct NbdStorage {
     link: Arc<Link>,
     blocks: Mutex<BlockCache>,
     extents: Arc<Mutex<Extents>>,
+    status_yield: Mutex<StatusYield>,
     /// Held while extents are asked for: some servers become slow when they are asked in parallel.
     asking: Mutex<()>,
     read_ahead: ReadAhead,
@@ -48,7 +50,14 @@ impl NbdStorage {
         let link = Arc::new(Link::open(name, options)?);
         let extents = Arc::<Mutex<Extents>>::default();
         let read_ahead = ReadAhead::new(Arc::clone(&link), Arc::clone(&extents));
-        Ok(Self { link, blocks: Mutex::default(), extents, asking: Mutex::default(), read_ahead })
+        Ok(Self {
+            link,
+            blocks: Mutex::default(),
+            extents,
+            status_yield: Mutex::default(),
+            asking: Mutex::default(),
+            read_ahead,
+        })
     }
 
     /// What the server said of the export.
@@ -89,12 +98,28 @@ impl NbdStorage {
         Ok(copy(&chunk, (offset % CHUNK) as usize, buf))
     }
 
+    /// The end of the extent that holds `offset`, and whether it may hold data.
+    fn find_extent(&self, offset: u64) -> std::result::Result<(u64, bool), Failure> {
+        let _asking = lock(&self.asking);
+        let to_end = (self.link.export.size, true);
+        if lock(&self.extents).at(offset).is_none() {
+            if lock(&self.status_yield).is_poor() {
+                return Ok(to_end);
+            }
+            self.ask_for_extents(offset)?;
+        }
+        let (end, is_zero) = lock(&self.extents)
+            .at(offset)
+            .ok_or_else(|| Failure::protocol("extents that do not begin where they were asked for"))?;
+        Ok((end, !is_zero))
+    }
+
     /// Asks for the extents from `offset` on, which are not known.
-    fn ask_for_extents(&self, offset: u64, context: u32) -> std::result::Result<(), Failure> {
+    fn ask_for_extents(&self, offset: u64) -> std::result::Result<(), Failure> {
         let minimum = u64::from(self.link.export.minimum);
         let start = offset / minimum * minimum;
         let length = (self.link.export.size - start).min(STATUS);
-        let answer = self.link.ask(|connection| connection.block_status(start, length as u32, context)?.wait());
+        let answer = self.link.ask(|connection| connection.block_status(start, length as u32)?.wait());
         let extents = match answer {
             Ok(Answer::Extents(extents)) => extents,
             Ok(Answer::Bytes(_)) => return Err(Failure::protocol("bytes in place of extents")),
@@ -103,6 +128,11 @@ impl NbdStorage {
             Err(failure) => return Err(failure),
         };
         lock(&self.extents).add(start, &extents);
+        let mut status_yield = lock(&self.status_yield);
+        status_yield.add(&extents);
+        if status_yield.is_poor() {
+            tracing::info!(uri = %self.link.uri, "the server tells holes in small pieces: all else is read");
+        }
         Ok(())
     }
 }
@@ -129,7 +159,8 @@ impl Storage for NbdStorage {
             let at = offset + done as u64;
             // While the disk is read from one end to the other, small reads find what was read ahead.
             let is_chunk = inside >= LARGE || self.read_ahead.holds(at / CHUNK);
-            let count = if is_chunk { self.read_chunk(at, rest) } else { self.read_block(at, rest) }?;
+            let read = if is_chunk { self.read_chunk(at, rest) } else { self.read_block(at, rest) };
+            let count = read.map_err(|failure| failure.into_read_error(&self.link.uri))?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -144,17 +175,12 @@ impl Storage for NbdStorage {
 
     fn run_at(&self, offset: u64) -> io::Result<HostRun> {
         let rest = self.link.export.size.saturating_sub(offset);
-        let Some(context) = self.link.export.context.filter(|_| rest > 0) else {
+        if self.link.export.context.is_none() || rest == 0 {
             return Ok(HostRun { length: rest, is_data: true });
-        };
-        let _asking = lock(&self.asking);
-        if lock(&self.extents).at(offset).is_none() {
-            self.ask_for_extents(offset, context)?;
         }
-        let (end, is_zero) = lock(&self.extents)
-            .at(offset)
-            .ok_or_else(|| Failure::protocol("extents that do not begin where they were asked for"))?;
-        Ok(HostRun { length: (end - offset).min(rest), is_data: !is_zero })
+        let found = self.find_extent(offset);
+        let (end, is_data) = found.map_err(|failure| failure.into_read_error(&self.link.uri))?;
+        Ok(HostRun { length: (end - offset).min(rest), is_data })
     }
 
     fn is_part(&self) -> bool {

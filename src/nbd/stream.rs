@@ -4,21 +4,33 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::failure::Failure;
+use super::handshake::Denied;
 use super::uri::Address;
+use crate::cancel::Cancel;
 
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
-/// How often a reader that waits looks at the clock.
-pub(super) const TICK: Duration = Duration::from_millis(500);
+/// How long a server may take to take bytes.
+const SEND: Duration = Duration::from_secs(10);
+/// How often who waits looks at the clock, and at whether the job is to stop.
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
-/// A connected socket.
+/// A connected socket. Its reads and writes fail when the job is asked to stop.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    socket: Socket,
+    cancel: Cancel,
+}
+
+#[derive(Debug)]
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -50,75 +62,122 @@ fn addresses_of(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 impl Stream {
-    pub(super) fn connect(address: &Address) -> io::Result<Self> {
-        let stream = match address {
-            Address::Unix(path) => Self::Unix(UnixStream::connect(path)?),
-            Address::Tcp(host, port) => {
-                let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-                let mut connected = None;
-                for address in addresses_of(host, *port)? {
-                    match TcpStream::connect_timeout(&address, CONNECT) {
-                        Ok(stream) => {
-                            connected = Some(stream);
-                            break;
-                        }
-                        Err(error) => failed = error,
-                    }
+    /// Connects; waits no longer than [`CONNECT`], and no longer than the job is wanted.
+    pub(super) fn connect(address: &Address, cancel: &Cancel) -> Result<Self, Denied> {
+        let (sender, receiver) = mpsc::channel();
+        let of_thread = address.clone();
+        // Neither a look-up of a name nor a Unix socket whose server accepts nobody has a limit of time: their thread is left.
+        let connect = move || drop(sender.send(Socket::connect(&of_thread)));
+        std::thread::Builder::new().name("nbd-connect".into()).spawn(connect)?;
+        let deadline = Instant::now() + CONNECT;
+        let socket = loop {
+            if cancel.is_requested() {
+                return Err(Failure::Cancelled.into());
+            }
+            match receiver.recv_timeout(TICK) {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(Denied::Refused("permission denied".to_owned()));
                 }
-                let stream = connected.ok_or(failed)?;
-                // Requests are small, and each is waited for.
-                stream.set_nodelay(true)?;
-                Self::Tcp(stream)
+                Ok(connected) => break connected?,
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(_) => {
+                    let text = format!("the server did not accept the connection in {} s", CONNECT.as_secs());
+                    return Err(Failure::Lost(text).into());
+                }
             }
         };
-        stream.set_timeouts()?;
-        Ok(stream)
+        socket.set_timeouts()?;
+        Ok(Self { socket, cancel: cancel.clone() })
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        let socket = match &self.socket {
+            Socket::Tcp(stream) => Socket::Tcp(stream.try_clone()?),
+            Socket::Unix(stream) => Socket::Unix(stream.try_clone()?),
+        };
+        Ok(Self { socket, cancel: self.cancel.clone() })
+    }
+
+    /// Ends the connection in both directions; a reader of it wakes up.
+    pub(super) fn shut_down(&self) {
+        // An end that is shut down already is what is wanted.
+        let _ = match &self.socket {
+            Socket::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Socket::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+
+    fn check_cancel(&self) -> io::Result<()> {
+        if self.cancel.is_requested() { Err(Failure::Cancelled.into()) } else { Ok(()) }
+    }
+}
+
+impl Socket {
+    fn connect(address: &Address) -> io::Result<Self> {
+        let (host, port) = match address {
+            Address::Unix(path) => return Ok(Self::Unix(UnixStream::connect(path)?)),
+            Address::Tcp(host, port) => (host, *port),
+        };
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in addresses_of(host, port)? {
+            match TcpStream::connect_timeout(&address, CONNECT) {
+                Ok(stream) => {
+                    // Requests are small, and each is waited for.
+                    stream.set_nodelay(true)?;
+                    return Ok(Self::Tcp(stream));
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     fn set_timeouts(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => {
                 stream.set_read_timeout(Some(TICK))?;
-                stream.set_write_timeout(Some(CONNECT))
+                stream.set_write_timeout(Some(TICK))
             }
             Self::Unix(stream) => {
                 stream.set_read_timeout(Some(TICK))?;
-                stream.set_write_timeout(Some(CONNECT))
+                stream.set_write_timeout(Some(TICK))
             }
         }
     }
 
-    pub(super) fn try_clone(&self) -> io::Result<Self> {
-        Ok(match self {
-            Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
-            Self::Unix(stream) => Self::Unix(stream.try_clone()?),
-        })
-    }
-
-    /// Ends the connection in both directions; a reader of it wakes up.
-    pub(super) fn shut_down(&self) {
-        // An end that is shut down already is what is wanted.
-        let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
-        };
-    }
-}
-
-impl Read for &Stream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+    fn write_once(&self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => (&*stream).read(buf),
-            Stream::Unix(stream) => (&*stream).read(buf),
+            Self::Tcp(stream) => (&*stream).write(buf),
+            Self::Unix(stream) => (&*stream).write(buf),
         }
     }
 }
 
+/// A read ends after [`TICK`] without a byte, too, see [`is_tick`].
+impl Read for &Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.check_cancel()?;
+        match &self.socket {
+            Socket::Tcp(stream) => (&*stream).read(buf),
+            Socket::Unix(stream) => (&*stream).read(buf),
+        }
+    }
+}
+
+/// A write waits for [`SEND`] at most until the server takes a byte.
 impl Write for &Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).write(buf),
-            Stream::Unix(stream) => (&*stream).write(buf),
+        let deadline = Instant::now() + SEND;
+        loop {
+            self.check_cancel()?;
+            match self.socket.write_once(buf) {
+                Err(error) if is_tick(&error) && Instant::now() < deadline => {}
+                Err(error) if is_tick(&error) => {
+                    let text = format!("the server took no bytes for {} s", SEND.as_secs());
+                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, text));
+                }
+                result => return result,
+            }
         }
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -140,24 +199,19 @@ pub(super) struct UntilDeadline<'a> {
 impl Read for UntilDeadline<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
+            let is_late = Instant::now() >= self.deadline;
             match self.stream.read(buf) {
-                Err(error) if is_tick(&error) && Instant::now() < self.deadline => {}
-                Err(error) if is_tick(&error) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the server did not finish the handshake in time",
-                    ));
-                }
-                Ok(_) if Instant::now() >= self.deadline => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the server did not finish the handshake in time",
-                    ));
-                }
+                Err(error) if is_tick(&error) && !is_late => {}
+                Ok(1..) if is_late => return Err(late()),
+                Err(error) if is_tick(&error) => return Err(late()),
                 result => return result,
             }
         }
     }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the server did not finish the handshake in time")
 }
 
 impl Write for UntilDeadline<'_> {

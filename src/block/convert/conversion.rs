@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::checksum::sha256;
 use super::flush::Flusher;
+use super::interrupt::Interrupt;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::overlay_changes;
-use super::pipeline::{self, CopyState, Hooks, Interrupt, OutputSpec};
+use super::pipeline::{self, CopyState, Hooks, OutputSpec};
 use crate::block::DiskSource;
 use crate::block::commit::{Output, refuse_own_files, resolve_output};
 use crate::block::{Locking, RealHost, Stage};

@@ -22,6 +22,7 @@ mod checksum;
 mod compress;
 mod conversion;
 mod flush;
+mod interrupt;
 mod layout;
 mod options;
 mod overlay_changes;

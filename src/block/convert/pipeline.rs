@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::compress::Compressor;
 use super::flush::Flusher;
+use super::interrupt::Interrupt;
 use super::layout::{Buffers, Encoded, Layout, Piece, Write};
 use super::options::{ConvertOptions, ConvertProgress};
 use super::qcow2::Qcow2Layout;
@@ -15,7 +16,6 @@ use super::raw::{RawLayout, UNIT};
 use super::window::{Window, Windows};
 use crate::block::formats::qcow2::{ClusterSize, Compression, ImageLayout, NewImageOptions, Survey};
 use crate::block::{DiskSource, Format, Storage, is_zero};
-use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
 use crate::units::ImageOffset;
 
@@ -93,31 +93,6 @@ pub(super) struct Hooks<'a> {
     pub(super) interrupt: Interrupt<'a>,
 }
 
-/// Flags that end a copy before it is complete.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Interrupt<'a> {
-    /// Set when this copy is not wanted any more.
-    pub(super) stop: Option<&'a AtomicBool>,
-    /// Set when the whole job is to stop.
-    pub(super) cancel: Option<&'a Cancel>,
-}
-
-impl Interrupt<'_> {
-    fn is_set(self) -> bool {
-        self.is_stopped() || self.cancel.is_some_and(Cancel::is_requested)
-    }
-
-    fn is_stopped(self) -> bool {
-        self.stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
-    }
-
-    /// Fails when the copy was interrupted.
-    fn check(self) -> Result<()> {
-        self.cancel.map_or(Ok(()), Cancel::check)?;
-        if self.is_stopped() { Err(Error::bug(Layer::Block, "a stopped copy is used")) } else { Ok(()) }
-    }
-}
-
 /// Walks the source's extents once: how much there is to read, and what the layout needs, with room for
 /// `appended_max` bytes that come later. Ends early when it is interrupted: then nothing is to be copied.
 pub(super) fn prepare<S: DiskSource + ?Sized>(
@@ -129,11 +104,8 @@ pub(super) fn prepare<S: DiskSource + ?Sized>(
     let clusters = spec.clusters()?;
     let mut survey = clusters.map(|clusters| Survey::new(source.len(), clusters)).transpose()?;
     let mut total = 0;
-    let mut windows = Windows::new(source, spec.unit(), spec.window());
+    let mut windows = Windows::new(source, spec.unit(), spec.window(), interrupt);
     while let Some(window) = windows.next()? {
-        if interrupt.is_set() {
-            break;
-        }
         total += window.bytes();
         if let Some(survey) = &mut survey {
             window.ranges.iter().for_each(|(offset, length)| survey.add(*offset, *length));
@@ -168,7 +140,7 @@ pub(super) fn copy<S: DiskSource + ?Sized>(
         is_raw: spec.is_raw(),
         unit: spec.unit(),
         ahead: spec.threads * 2,
-        windows: Mutex::new(Windows::new(source, spec.unit(), spec.window())),
+        windows: Mutex::new(Windows::new(source, spec.unit(), spec.window(), hooks.interrupt)),
         state: Mutex::new(State {
             layout: state.layout,
             waiting: BTreeMap::new(),

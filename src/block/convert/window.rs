@@ -1,5 +1,6 @@
 //! Windows: the parts of the disk that have to be read, without holes.
 
+use super::interrupt::Interrupt;
 use crate::block::DiskSource;
 use crate::block::Extent;
 use crate::error::{Error, Layer, Result};
@@ -33,17 +34,19 @@ pub(super) struct Windows<'a, S: DiskSource + ?Sized> {
     number: u64,
     /// The extent that was looked up last: where it ends, and whether it is data.
     current: Option<(u64, bool)>,
+    /// Looked at for each extent: a disk may have very many.
+    interrupt: Interrupt<'a>,
 }
 
 impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
     /// Windows of `window` bytes (a multiple of `unit`), whose ranges are rounded out to `unit`.
-    pub(super) fn new(source: &'a S, unit: u64, window: u64) -> Self {
-        Self { source, size: source.len(), unit, window, next: 0, number: 0, current: None }
+    pub(super) fn new(source: &'a S, unit: u64, window: u64, interrupt: Interrupt<'a>) -> Self {
+        Self { source, size: source.len(), unit, window, next: 0, number: 0, current: None, interrupt }
     }
 
-    /// The next window that has any data.
+    /// The next window that has any data; none once the copy is interrupted.
     pub(super) fn next(&mut self) -> Result<Option<Window>> {
-        while self.next < self.size {
+        while self.next < self.size && !self.interrupt.is_set() {
             let start = self.skip_holes()?;
             if start >= self.size {
                 break;
@@ -65,6 +68,9 @@ impl<'a, S: DiskSource + ?Sized> Windows<'a, S> {
     fn skip_holes(&mut self) -> Result<u64> {
         let mut at = self.next;
         while at < self.size {
+            if self.interrupt.is_set() {
+                return Ok(self.size);
+            }
             let (end, is_data) = self.extent(at)?;
             if is_data {
                 return Ok(at);
@@ -145,7 +151,7 @@ mod tests {
 
     fn windows(extents: &[(u64, bool)]) -> Vec<Window> {
         let source = Extents(extents.to_vec());
-        let mut windows = Windows::new(&source, 10, 100);
+        let mut windows = Windows::new(&source, 10, 100, Interrupt::default());
         std::iter::from_fn(|| windows.next().unwrap()).collect()
     }
 

@@ -14,6 +14,8 @@ pub use lines::ProgressLine;
 use bar::Bar;
 use lines::{Lines, Moment};
 
+use crate::nbd::StatusHook;
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ProgressMode {
@@ -28,6 +30,24 @@ pub enum ProgressMode {
     Json,
     /// Nothing
     None,
+}
+
+/// What a connection waits for at the moment, shown with the title of the phase. A process runs one command.
+static WAITING: Mutex<Option<String>> = Mutex::new(None);
+
+/// Notes for all progress of the process what a connection to an NBD server waits for.
+pub(super) fn connection_status() -> StatusHook {
+    StatusHook::new(|status| {
+        *WAITING.lock().unwrap_or_else(PoisonError::into_inner) = status.map(str::to_owned);
+    })
+}
+
+/// The title of a phase, with what a connection waits for.
+fn with_waiting(title: &str) -> String {
+    match &*WAITING.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(waiting) => format!("{title} ({waiting})"),
+        None => title.to_owned(),
+    }
 }
 
 /// A command that takes no longer shows no progress to people.
@@ -200,7 +220,11 @@ impl Shared {
                     true => self.changed.wait_timeout(state, tick).unwrap_or_else(PoisonError::into_inner).0,
                     false => state,
                 };
-                (std::mem::take(&mut state.events), state.phase.clone(), state.is_done)
+                let mut phase = state.phase.clone();
+                if let Some(phase) = &mut phase {
+                    phase.title = with_waiting(&phase.title);
+                }
+                (std::mem::take(&mut state.events), phase, state.is_done)
             };
             let now = Instant::now();
             let is_due = now.saturating_duration_since(begun) >= APPEARS_AFTER;

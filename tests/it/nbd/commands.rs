@@ -186,7 +186,9 @@ fn an_error_of_the_server_ends_the_command() {
     let server = Server::nbdkit(&errors);
     let failed = run(folder.path(), &["convert", "--format", "raw", &server.uri(), "new.qcow2"]);
     assert!(!failed.status.success());
-    assert!(stderr(&failed).contains("the NBD server reports: input/output error"), "{}", stderr(&failed));
+    let text = stderr(&failed);
+    assert!(text.contains("cannot read the export: the NBD server reports: input/output error"), "{text}");
+    assert!(text.contains(&server.uri()) && !text.contains("the file"), "{text}");
     assert!(!folder.path().join("new.qcow2").exists());
 }
 
@@ -210,7 +212,7 @@ fn refusals_have_names() {
         (&["inspect", "nbds://localhost/x"], "nbd-tls"),
         (&["inspect", "nbd:unix:/s"], "nbd-uri"),
         (&["inspect", "nbd://localhost/?foo=1"], "nbd-uri"),
-        (&["inspect", "nbd+unix:///?socket=/not/there"], "nbd-server"),
+        (&["inspect", "nbd+unix:///?socket=/not/there"], "nbd-unreachable"),
     ] {
         let output = run(folder.path(), &[&["--json"], arguments].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);

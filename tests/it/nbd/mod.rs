@@ -1,9 +1,12 @@
 //! Images over NBD: what nbdkit and qemu-nbd serve is what their files hold; servers that lie or fail give errors.
 
 mod commands;
+mod liar;
+mod lost;
 mod scripted;
 mod server;
+mod signals;
 
 pub(super) use server::Server;
 
-tests![in commands, scripted;];
+tests![in commands, lost, scripted, signals;];
