@@ -127,7 +127,7 @@ pub mod types {
     pub use super::hive::{Name as RegistryName, Replay};
     pub use super::io::{VolumeRead, VolumeWrite};
     pub use super::job::{BitLockerStart, Fault, FoundWindows};
-    pub use super::nbd::NbdOptions;
+    pub use super::nbd::{NbdOptions, StatusHook};
     pub use super::ntfs::{
         CreateOptions, DirectoryEntry, Namespace, NtfsName, RecordNumber, Security, ShortNames, Stat, Times,
     };

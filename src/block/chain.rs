@@ -103,7 +103,10 @@ impl<'a> Chain<'a> {
             return Err(Error::refused(Layer::Block, what)
                 .with_code(ErrorCode::OutsideReference)
                 .path(image.display().to_string())
-                .hint("let the server open the chain of images: qemu-nbd -r -t -k SOCKET TOP-IMAGE"));
+                .hint(
+                    "for qcow2 and VMDK let the server open the chain of images: qemu-nbd -r -t -k SOCKET TOP-IMAGE; for others \
+                     copy all of its files into one folder, and name the image there",
+                ));
         }
         if let Some(named) = &self.options.named {
             named.add(image, name);

@@ -11,6 +11,7 @@ use crate::block::{self, Format};
 use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
+use crate::nbd::network_notes;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,6 +34,8 @@ enum Command {
 /// # Errors
 /// When the image cannot be read at all; faults that `check` finds are an answer.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
+    let (Command::Info(common) | Command::Check(common) | Command::Map(common)) = &args.command;
+    network_notes(std::slice::from_ref(&common.image)).iter().for_each(|note| ui.warn(note));
     match args.command {
         Command::Info(common) => info(&common, ui),
         Command::Check(common) => check(&common, ui),

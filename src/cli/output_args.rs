@@ -8,6 +8,7 @@ use crate::block::Format;
 use crate::block::convert::Compression;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
+use crate::host::is_nbd_name;
 use crate::job::Destination;
 
 // Where the changed disk goes: into the image, to an overlay, or to a new image
@@ -138,6 +139,7 @@ impl NewImageArgs {
         let format = match self.output_format {
             // Refused as an output whatever its format.
             None if path.as_os_str() == "-" => Format::Qcow2,
+            None if is_nbd_name(path) => Format::Raw,
             None => format_of_name(path)?,
             Some(format) => format,
         };

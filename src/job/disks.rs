@@ -7,7 +7,7 @@ use super::report::{DiskFile, Report};
 use super::request::InjectRequest;
 use crate::block::{self, Image, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::is_same_file;
+use crate::host::{is_nbd_name, is_same_file};
 use crate::nbd::NbdOptions;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::saved::{DiskFacts, OtherDiskFacts, ReadSet, disk_facts};
@@ -63,7 +63,7 @@ impl OtherDisk {
         let log = self.stage.take_reads();
         let original = self.stage.original();
         Ok(OtherDiskFacts {
-            name: self.path.file_name().and_then(OsStr::to_str).map(str::to_owned),
+            name: name_in_plan(&self.path).map(str::to_owned),
             disk: self.facts()?,
             reads: ReadSet::of(log, &[], &original)?,
         })
@@ -199,10 +199,20 @@ pub(super) fn disk_file(request: &InjectRequest, path: &Path, stage: &Stage) -> 
     DiskFile { path: path.to_owned(), name: disk_name(request, path), format: stage.image().format() }
 }
 
-/// What findings call a disk: the name of its file, with as many of its folders as other disks with the same name need.
+/// What a saved plan calls a disk: the name of its file, without its folder. An NBD export has none: it is not looked for in a
+/// folder.
+pub(super) fn name_in_plan(path: &Path) -> Option<&str> {
+    path.file_name().and_then(OsStr::to_str).filter(|_| !is_nbd_name(path))
+}
+
+/// What findings call a disk: the name of its file, with as many of its folders as other disks with the same name need;
+/// an NBD export by its URI.
 pub(super) fn disk_name(request: &InjectRequest, path: &Path) -> String {
     let all = request.all_disks();
     let others: Vec<&PathBuf> = all.filter(|other| *other != path).collect();
+    if is_nbd_name(path) {
+        return path.display().to_string();
+    }
     let mut name = PathBuf::new();
     for part in path.components().rev() {
         name = Path::new(&part).join(&name).components().collect();
@@ -262,5 +272,13 @@ mod tests {
         assert_eq!(names(&["/vm/1/x/d.raw", "/vm/2/x/d.raw"]), ["1/x/d.raw", "2/x/d.raw"]);
         assert_eq!(names(&["d.raw", "x/d.raw"]), ["./d.raw", "x/d.raw"]);
         assert_eq!(names(&["/d.raw", "/x/d.raw"]), ["/d.raw", "x/d.raw"]);
+        assert_eq!(names(&["nbd://h/d.raw", "d.raw"]), ["nbd://h/d.raw", "./d.raw"]);
+    }
+
+    #[test]
+    fn a_plan_does_not_name_an_export_by_the_end_of_its_uri() {
+        assert_eq!(name_in_plan(Path::new("/vm/d.raw")), Some("d.raw"));
+        assert_eq!(name_in_plan(Path::new("nbd://h/d.raw")), None);
+        assert_eq!(name_in_plan(Path::new("nbd+unix:///?socket=/run/s")), None);
     }
 }

@@ -1,9 +1,8 @@
 //! Which disk of a request is which disk of a saved plan: found by content, whatever their names and order.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::disks::OtherDisk;
+use super::disks::{OtherDisk, name_in_plan};
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::saved_plan::SavedPlan;
@@ -83,7 +82,7 @@ fn find_windows(plan: &SavedPlan, disks: &[(PathBuf, OtherDisk)]) -> Result<usiz
 }
 
 fn has_name(path: &Path, name: Option<&str>) -> bool {
-    name.is_some() && path.file_name().and_then(OsStr::to_str) == name
+    name.is_some() && name_in_plan(path) == name
 }
 
 fn ambiguous(plan: &SavedPlan, disks: &[(usize, &PathBuf)]) -> Error {

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::ffi::OsStr;
 
 use super::boot_verdict::to_verdicts;
 use super::choose_disk::choose_disk;
-use super::disks::{OtherDisk, disk_name, with_boot_disks};
+use super::disks::{OtherDisk, disk_name, name_in_plan, with_boot_disks};
 use super::expectation::Expectation;
 use super::explain::explain;
 use super::locate::Installation;
@@ -149,7 +148,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     let document = PlanDocument {
         schema: PlanDocument::schema(),
         tool: report.run.tool.clone(),
-        image: request.image.file_name().and_then(OsStr::to_str).map(str::to_owned),
+        image: name_in_plan(&request.image).map(str::to_owned),
         disk: facts.disk,
         others,
         partition: facts.partition,

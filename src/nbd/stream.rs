@@ -119,8 +119,11 @@ impl Socket {
             Address::Tcp(host, port) => (host, *port),
         };
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for address in addresses_of(host, port)? {
-            match TcpStream::connect_timeout(&address, CONNECT) {
+        let addresses = addresses_of(host, port)?;
+        // One that does not answer leaves time for the others.
+        let share = CONNECT / u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, share) {
                 Ok(stream) => {
                     // Requests are small, and each is waited for.
                     stream.set_nodelay(true)?;

@@ -24,6 +24,7 @@ use crate::job::diff::{
     Change, CompareOptions, Compared, DiffRequest, Difference, Scope, See, diff_images, diff_with_plan,
 };
 use crate::job::{Destination, InjectRequest, SavedPlan};
+use crate::nbd::network_notes;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -81,7 +82,8 @@ pub struct Args {
 /// When an image cannot be read, a plan does not fit it, or files could not be compared and no difference was found.
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let compared = if args.reg { args.print_reg(ui)? } else { args.print_differences(ui)? };
-    compared.warnings.iter().for_each(|warning| ui.warn(warning));
+    let notes = network_notes(&args.images);
+    compared.warnings.iter().chain(&notes).for_each(|warning| ui.warn(warning));
     let Some(unread) = &compared.unread else {
         return Ok(if compared.is_same() { ExitCode::Done } else { ExitCode::No });
     };

@@ -11,6 +11,7 @@ use crate::cli::numbers::parse_partition;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::is_nbd_name;
 use crate::job::look::{Files, LookRequest, look_into};
+use crate::nbd::network_notes;
 
 // The volume to look into
 #[derive(Debug, clap::Args)]
@@ -84,6 +85,7 @@ impl Place {
             partition: volume.partition,
         };
         look_into(&request, |files| {
+            network_notes(std::slice::from_ref(&self.image)).iter().for_each(|note| ui.warn(note));
             files.log_warning().iter().for_each(|warning| ui.warn(warning));
             look(files)
         })

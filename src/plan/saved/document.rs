@@ -28,7 +28,7 @@ pub struct PlanDocument {
     /// Name and version of the program that made the plan: `winject 0.1.0`.
     pub tool: String,
     /// File name of the image, without its folder: a hint where to look for it, no part of its identity. `null` if the
-    /// name is not Unicode.
+    /// name is not Unicode, and for an NBD export.
     pub image: Option<String>,
     /// The guest's disk.
     pub disk: DiskFacts,

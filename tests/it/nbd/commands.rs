@@ -204,6 +204,7 @@ fn refusals_have_names() {
     let uri = server.uri();
     for (arguments, code) in [
         (&["convert", "disk.raw", "nbd://localhost/x", "-O", "raw"][..], "output-name"),
+        (&["convert", "disk.raw", "nbd://localhost/x"], "output-name"),
         (&["inject", "disk.raw", "--drivers", "drivers", "-O", "raw", "-o", "nbd://localhost/x"], "output-name"),
         (&["inject", &uri, "--drivers", "drivers", "--in-place"], "nbd-read-only"),
         (&["reg", "delete", &uri, r"HKLM\SYSTEM\x", "--in-place"], "nbd-read-only"),
@@ -240,6 +241,57 @@ fn references_out_of_an_export_are_refused() {
     assert!(run(folder.path(), &["image", "map", &outside.uri()]).status.success());
 }
 
+/// The hint for a disk in several files names a way that exists behind a server.
+fn parts_of_a_disk_behind_a_server_get_a_hint() {
+    if !has_servers() {
+        return;
+    }
+    let folder = folder();
+    let (path, _) = disk(folder.path());
+    let disk = folder.path().join("flat.vmdk").to_str().unwrap().to_owned();
+    qemu_img(&["convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=monolithicFlat", &path, &disk]);
+    let server = Server::nbdkit(&["-r", "file", &disk]);
+    let refused = run(folder.path(), &["image", "map", &server.uri()]);
+    let text = stderr(&refused);
+    assert!(text.contains("let the server open the chain of images: qemu-nbd -r -t"), "{text}");
+    assert!(!text.contains("--allow-path"), "{text}");
+    let outside = Server::qemu_nbd(&["-r", "-f", "vmdk", &disk]);
+    assert!(run(folder.path(), &["image", "map", &outside.uri()]).status.success());
+}
+
+/// A batch tries again what a server that does not run left undone, and not what it refuses.
+fn a_batch_tries_again_without_a_server() {
+    if !has_servers() {
+        return;
+    }
+    let folder = folder();
+    let (path, _) = disk(folder.path());
+    let batch = |uri: &str| run(folder.path(), &["batch", "inspect", uri]).status.code();
+    assert_eq!(batch("nbd+unix:///?socket=/not/there"), Some(75));
+    let server = Server::qemu_nbd(&["-r", "-x", "one", "-f", "raw", &path]);
+    assert_eq!(batch(&server.export("two")), Some(1));
+}
+
+/// What passes a network in the clear is told by every command that reads it.
+fn clear_text_is_told() {
+    if !has_servers() {
+        return;
+    }
+    let folder = folder();
+    // No server has to be there for a name that is not of this host; this one is not reached.
+    let uri = "nbd://192.0.2.1:1/e";
+    for arguments in [&["image", "info", uri][..], &["image", "map", uri]] {
+        let mut command = winject();
+        let child = command.args(arguments).current_dir(folder.path()).stderr(std::process::Stdio::piped()).spawn();
+        let mut child = child.unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line).unwrap();
+        assert!(line.contains("is read without encryption"), "{arguments:?}: {line}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 /// The connection ends in the middle, and the server is there again.
 fn a_lost_connection_is_made_again() {
     if !has_servers() {
@@ -271,5 +323,8 @@ tests![
     an_error_of_the_server_ends_the_command,
     refusals_have_names,
     references_out_of_an_export_are_refused,
+    parts_of_a_disk_behind_a_server_get_a_hint,
+    a_batch_tries_again_without_a_server,
+    clear_text_is_told,
     a_lost_connection_is_made_again,
 ];

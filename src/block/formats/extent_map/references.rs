@@ -95,6 +95,11 @@ pub(crate) fn open_first(
             let hint = error.hint_text().unwrap_or_default().to_owned();
             Error::new(error.kind(), Layer::Block, message).hint(hint).source_error(error)
         }
+        // Without a folder there is no place to put the file.
+        Some(error) if error.code() == ErrorCode::OutsideReference && error.hint_text().is_some() => {
+            let hint = error.hint_text().unwrap_or_default().to_owned();
+            Error::new(error.kind(), Layer::Block, message).hint(hint).source_error(error)
+        }
         Some(error) => Error::new(error.kind(), Layer::Block, message)
             .hint("put the file into the folder of the image, or allow its folder with --allow-path FOLDER")
             .source_error(error),
