@@ -92,8 +92,14 @@ codes! {
     NbdUnreachable "nbd-unreachable",
     /// The NBD server answers, and the export cannot be used.
     NbdServer "nbd-server",
-    /// An export is not written to.
+    /// The server exports the disk read-only.
     NbdReadOnly "nbd-read-only",
+    /// The server does not make writes durable.
+    NbdNoFlush "nbd-no-flush",
+    /// No folder for the journal of an edit over NBD.
+    NbdJournal "nbd-journal",
+    /// What the command does needs a file, not an export.
+    NbdFileNeeded "nbd-file-needed",
 
     // Containers.
     /// The file is not a disk image that winject reads.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::chain::open_file;
+use super::journal::refuse_pending_export;
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::shell_argument;
 use crate::host::{Locking, Storage, is_nbd_name};
@@ -28,11 +29,15 @@ impl<'a> ImageName<'a> {
     /// Opens what holds the image for reading.
     ///
     /// # Errors
-    /// For a file those of [`open_file`]; for an export those of [`NbdStorage::open`].
+    /// For a file those of [`open_file`]; for an export those of [`NbdStorage::open`], and [`Kind::Pending`](crate::Kind::Pending) when an edit of it
+    /// was interrupted.
     pub(crate) fn open(self, locking: Locking, nbd: &NbdOptions) -> Result<Arc<dyn Storage>> {
         Ok(match self {
             Self::File(path) => Arc::new(open_file(path, locking)?),
-            Self::Nbd(name) => Arc::new(NbdStorage::open(name, nbd.clone())?),
+            Self::Nbd(name) => {
+                refuse_pending_export(name, nbd)?;
+                Arc::new(NbdStorage::open(name, nbd.clone())?)
+            }
         })
     }
 
@@ -45,9 +50,9 @@ impl<'a> ImageName<'a> {
             Self::File(path) => Ok(path),
             Self::Nbd(name) => Err(Error::unsupported(
                 Layer::Block,
-                format!("cannot {cannot}: it is an NBD export, which is only read"),
+                format!("cannot {cannot}: it is an NBD export, and this needs a file"),
             )
-            .with_code(ErrorCode::NbdReadOnly)
+            .with_code(ErrorCode::NbdFileNeeded)
             .path(name.display().to_string())
             .hint(format!("copy it first: winject convert {} NEW.qcow2", shell_argument(name, "URI")))),
         }

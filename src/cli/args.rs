@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::bitlocker_args::BitLockerArgs;
 use super::boot_args::BootArgs;
+use super::environment;
 use super::extras::ExtrasArgs;
 use super::first_boot::FirstBootArgs;
 use super::machine_args::MachineArgs;
@@ -49,13 +50,14 @@ impl ImageArgs {
         self.allow_path.iter().fold(PathPolicy::default(), |policy, folder| policy.allow(folder))
     }
 
-    /// How NBD exports are read.
+    /// How NBD exports are read, and where journals of their edits are.
     #[must_use]
     pub fn nbd_options(&self) -> NbdOptions {
         let default = NbdOptions::default();
         NbdOptions {
             requests: self.nbd_requests.unwrap_or(default.requests),
             cancel: signals::cancel(),
+            journals: environment::journal_folder(),
             status: progress::connection_status(),
             ..default
         }

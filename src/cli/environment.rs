@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use tracing::field::Field;
@@ -82,6 +83,15 @@ fn given_clock(text: &OsStr) -> Result<FileTime> {
             .expected_found("seconds since 1970", text.display())
             .hint("unset it, or set it as `date +%s` prints it")
     })
+}
+
+/// The folder for the journals of edits over NBD: `WINJECT_JOURNALS`, else `winject` in `XDG_STATE_HOME` or in
+/// `~/.local/state`.
+pub fn journal_folder() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| !folder.as_os_str().is_empty());
+    let own = |name, below| folder(name).filter(|folder| folder.is_absolute()).map(|folder| folder.join(below));
+    let given = folder("WINJECT_JOURNALS").and_then(|folder| std::path::absolute(folder).ok());
+    given.or_else(|| own("XDG_STATE_HOME", "winject")).or_else(|| own("HOME", ".local/state/winject"))
 }
 
 /// Sends the library's log to the error output: `WINJECT_LOG` names targets and levels (`debug`, or

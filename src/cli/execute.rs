@@ -122,6 +122,7 @@ fn show_outcome(report: &Report, ui: &Ui) -> Result<()> {
     for warning in &report.virtio.warnings {
         ui.warn(warning);
     }
+    report.run.output_notes.iter().for_each(|note| ui.note(note));
     let is_shown = (report.run.dry_run || ui.verbosity() > 0) && !ui.is_quiet();
     if let Some(plan) = report.changes.as_ref().filter(|_| is_shown) {
         ui.answer(&plan.to_string());

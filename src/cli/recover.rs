@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Ui;
+use super::environment;
+use super::progress::connection_status;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
 use crate::block::commit::{InterruptedRun, Recovery};
 use crate::error::Result;
 use crate::exit::ExitCode;
 use crate::job::{self, UNDO_GIVEN_UP};
+use crate::nbd::NbdOptions;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -19,7 +22,7 @@ Examples:
   winject recover win.qcow2 --dry-run
   winject recover win.qcow2 --allow-path win-data.raw")]
 pub struct Args {
-    /// Disk image whose edit in place was interrupted: raw, qcow2 or a block device
+    /// Disk image whose edit in place was interrupted: raw, qcow2, a block device or an NBD URI
     image: PathBuf,
 
     /// Show whether an edit was interrupted, and write nothing
@@ -48,12 +51,15 @@ pub(super) struct Answer {
 /// Runs the command.
 ///
 /// # Errors
-/// Those of [`job::recover`].
+/// Those of [`job::recover_image`].
 pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let Args { image, dry_run, allow_path } = args;
+    // What was begun is finished, whatever signals come.
+    let nbd =
+        NbdOptions { journals: environment::journal_folder(), status: connection_status(), ..NbdOptions::default() };
     if dry_run {
         let shown = image.display();
-        let interrupted = job::find_interrupted(&image)?;
+        let interrupted = job::find_interrupted(&image, &nbd)?;
         if ui.is_json() {
             ui.json_answer("recover", &Answer { image: shown.to_string(), dry_run, interrupted, recovery: None })?;
         }
@@ -71,7 +77,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let policy = allow_path.into_iter().fold(PathPolicy::default(), PathPolicy::allow);
     signals::set_subject(Subject::InPlace(image.clone()));
     let progress = ui.phase("recover", "Recovering the image");
-    let recovery = job::recover(&image, &policy, &signals::cancel())?;
+    let recovery = job::recover_image(&image, &policy, &nbd, &signals::cancel())?;
     drop(progress);
     let image = image.display();
     if ui.is_json() {

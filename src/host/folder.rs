@@ -27,6 +27,15 @@ pub(crate) fn create_folder(path: &Path, sources: &[PathBuf]) -> io::Result<bool
     }
 }
 
+/// Makes sure that a folder is there, with those above it; a new one is open to the current user alone, and durable.
+pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path)?;
+    std::fs::File::open(folder_of(path))?.sync_all()
+}
+
 /// Removes a folder that is empty.
 pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     std::fs::remove_dir(path)

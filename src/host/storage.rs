@@ -1,5 +1,6 @@
 //! Positional access to files of the host, as a trait that tests can implement.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 
@@ -146,6 +147,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Whether this is only a part of a file of the host, such as a member of an archive.
     fn is_part(&self) -> bool {
         false
+    }
+
+    /// Whether it is not of this host: what it holds is known by its content alone, and it can neither grow nor shrink.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// The storage itself where a caller may need what is special to its kind.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
     }
 
     /// How many bytes were read so far.

@@ -57,7 +57,10 @@ impl Target {
             return refused("`-` does not stand for standard output here", "name a file (`./-` for one of that name)");
         }
         if is_nbd_name(path) {
-            return refused("NBD exports are only read", "name a file, and copy it to the server: nbdcopy FILE URI");
+            return refused(
+                "an NBD export is not an output",
+                "name a raw file, and copy it to the server: nbdcopy FILE URI",
+            );
         }
         if path.as_os_str().is_empty() {
             return refused("the name is empty", "name a file");

@@ -65,7 +65,7 @@ pub use ntfs_log::{LogRecord, LogReplayOutcome, LogReplayRequest, LogTransaction
 pub use outputs::{check_outputs, check_text_outputs};
 pub use plan::{SavablePlan, plan, plan_into};
 pub(crate) use recover::UNDO_GIVEN_UP;
-pub use recover::{find_interrupted, recover};
+pub use recover::{find_interrupted, recover, recover_image};
 pub use registry::{HiveEdit, HiveRequest, edit_hive, import_into_image, read_hive};
 pub use remove::{RemoveOptions, remove, remove_into};
 pub use report::Report;

@@ -289,7 +289,7 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
         Destination::Overlay(out) => commit::commit_overlay(&mut stage, image, out, &commit_options)?,
         Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
-    done.warnings.extend(committed.warnings);
+    done.warnings.extend(committed.warnings.into_iter().chain(committed.notes));
     done.undo_record = committed.undo_record;
     Ok(done)
 }

@@ -7,7 +7,7 @@ use super::disks::{block_options, image_files};
 use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
-use crate::block::{Format, ImageName, PathPolicy, Stage, commit};
+use crate::block::{Format, PathPolicy, Stage, commit};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::host::{REPORT, RunFiles, Target};
@@ -100,14 +100,8 @@ pub(super) fn check_destination(
         commit::refuse_own_files(&stage.image().files(), out)?;
     }
     match destination {
-        Destination::InPlace => {
-            ImageName::of(image).require_file("change the image in place")?;
-            commit::check_in_place(stage, image, policy).map_err(advise)
-        }
-        Destination::Overlay(_) => {
-            ImageName::of(image).require_file("lay an overlay over the image")?;
-            commit::check_overlay(stage)
-        }
+        Destination::InPlace => commit::check_in_place(stage, image, policy).map_err(advise),
+        Destination::Overlay(_) => commit::check_overlay(stage),
         Destination::DryRun | Destination::Standalone { .. } => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ use crate::block::{ImageName, PathPolicy, commit};
 use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
 use crate::host::{FileStorage, Storage, several_names};
+use crate::nbd::NbdOptions;
 
 /// Completes an interrupted edit in place of `image`, or rolls it back. What is needed lies in the journal next to the
 /// image: neither the drivers nor the options of the interrupted job are. Without a journal nothing is touched.
@@ -33,12 +34,23 @@ use crate::host::{FileStorage, Storage, several_names};
 /// the policy does not allow its data file to be written; [`Kind::Io`](crate::Kind::Io) when there is no such file;
 /// [`Kind::Usage`](crate::Kind::Usage) for a journal in place of its image.
 pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Recovery> {
+    recover_image(image, policy, &NbdOptions::default(), cancel)
+}
+
+/// Like [`recover`], also for an NBD export, whose journal is in the folder that `nbd` names.
+///
+/// # Errors
+/// Those of [`recover`]; [`Kind::Refused`](crate::Kind::Refused) for an export without a folder for journals.
+pub fn recover_image(image: &Path, policy: &PathPolicy, nbd: &NbdOptions, cancel: &Cancel) -> Result<Recovery> {
     let recover = || {
-        let image = ImageName::of(image).require_file("recover the image")?;
         let _hold = cancel.hold()?;
-        // A file that is not there has no journal either: that would pass for an image without one.
-        let file = FileStorage::open(image, false)?;
-        let result = commit::recover(image, policy);
+        let (file, result) = match ImageName::of(image) {
+            ImageName::File(image) => {
+                // A file that is not there has no journal either: that would pass for an image without one.
+                (Some(FileStorage::open(image, false)?), commit::recover(image, policy))
+            }
+            ImageName::Nbd(name) => (None, commit::recover_export(name, nbd)),
+        };
         cancel.reach_by(&result, |recovery| match recovery {
             Recovery::Nothing => Reached::Start,
             Recovery::Restored => Reached::RolledBack,
@@ -46,7 +58,7 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
             Recovery::Undone => Reached::Undone,
             Recovery::GivenUp => Reached::Recovery,
         });
-        if matches!(result, Ok(Recovery::Nothing)) && file.has_other_names() {
+        if matches!(result, Ok(Recovery::Nothing)) && file.is_some_and(|file| file.has_other_names()) {
             return Err(several_names(image, "the journal of an interrupted run may lie next to another one"));
         }
         result
@@ -54,14 +66,14 @@ pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Rec
     recover().map_err(explain)
 }
 
-/// Finds out, without writing, whether [`recover`] has something to do for `image`.
+/// Finds out, without writing, whether [`recover_image`] has something to do for `image`.
 ///
 /// # Errors
 /// Those of [`recover`], except what only writing can fail with.
-pub fn find_interrupted(image: &Path) -> Result<Option<InterruptedRun>> {
-    let find = || {
-        let image = ImageName::of(image).require_file("recover the image")?;
-        commit::find_interrupted(image, &FileStorage::open(image, false)?)
+pub fn find_interrupted(image: &Path, nbd: &NbdOptions) -> Result<Option<InterruptedRun>> {
+    let find = || match ImageName::of(image) {
+        ImageName::File(image) => commit::find_interrupted(image, &FileStorage::open(image, false)?),
+        ImageName::Nbd(name) => commit::find_interrupted_export(name, nbd),
     };
     find().map_err(explain)
 }
@@ -84,7 +96,8 @@ pub(super) fn recover_first(
     if *destination != Destination::InPlace {
         return Ok(Recovery::Nothing);
     }
-    let image = ImageName::of(image).require_file("change the image in place")?;
+    // Opening an export refuses it: nothing keeps another machine from editing it.
+    let ImageName::File(image) = ImageName::of(image) else { return Ok(Recovery::Nothing) };
     let _hold = cancel.hold()?;
     let recovery = commit::recover(image, policy)?;
     if recovery != Recovery::Nothing {

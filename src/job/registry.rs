@@ -251,7 +251,7 @@ fn edit_hives(
         Destination::Overlay(out) => commit::commit_overlay(&mut stage, &request.image, out, &options)?,
         Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
-    done.warnings.extend(committed.warnings);
+    done.warnings.extend(committed.warnings.into_iter().chain(committed.notes));
     done.undo_record = committed.undo_record;
     Ok(done)
 }

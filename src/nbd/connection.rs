@@ -169,7 +169,37 @@ impl Connection {
         self.send(question, |cookie| requests::block_status(cookie, offset, length))
     }
 
+    /// From now on the connection does not obey the cancellation of the job: what was begun is finished or taken back.
+    ///
+    /// # Errors
+    /// When the connection is of no more use.
+    pub(super) fn hold(&self) -> Result<(), Failure> {
+        lock(&self.shared.stream).hold();
+        lock(&self.shared.state).broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// Asks for bytes to be written, at most [`Export::maximum`] of them.
+    pub(super) fn write(&self, offset: u64, data: &[u8]) -> Result<Ticket, Failure> {
+        let length = u32::try_from(data.len()).map_err(|_| Failure::protocol("a write that is too long"))?;
+        self.send_with(Question::Effect, |cookie| requests::write(cookie, offset, length), data)
+    }
+
+    /// Asks for all writes that were answered to be made durable.
+    pub(super) fn flush(&self) -> Result<Ticket, Failure> {
+        self.send(Question::Effect, requests::flush)
+    }
+
     fn send(&self, question: Question, encode: impl FnOnce(u64) -> [u8; requests::BYTES]) -> Result<Ticket, Failure> {
+        self.send_with(question, encode, &[])
+    }
+
+    /// Sends a request and the data that follow it.
+    fn send_with(
+        &self,
+        question: Question,
+        encode: impl FnOnce(u64) -> [u8; requests::BYTES],
+        data: &[u8],
+    ) -> Result<Ticket, Failure> {
         let slot = Arc::new(Slot::default());
         let stream = lock(&self.shared.stream);
         let cookie = {
@@ -186,7 +216,9 @@ impl Connection {
             state.in_flight.insert(cookie, in_flight);
             cookie
         };
-        if let Err(error) = (&*stream).write_all(&encode(cookie)) {
+        let head = encode(cookie);
+        let sent = (&*stream).write_all(&head).and_then(|()| (&*stream).write_all(data));
+        if let Err(error) = sent {
             // A request that was sent in part leaves the stream without a meaning.
             let failure = Failure::lost(&error);
             self.shared.fail(&failure);

@@ -12,6 +12,10 @@ const MAXIMUM_DEFAULT: u32 = 32 << 20;
 const MINIMUM_RANGE: RangeInclusive<u32> = 1..=65536;
 /// Least limit of a request that is accepted: with less, a piece of a disk would be a flood of requests.
 const MAXIMUM_LEAST: u32 = 4096;
+/// Transmission flag: nothing is written.
+const FLAG_READ_ONLY: u16 = 1 << 1;
+/// Transmission flag: `FLUSH` is answered when all writes before it are durable.
+const FLAG_FLUSH: u16 = 1 << 2;
 /// Largest size of an export, in bytes.
 const SIZE_MAX: u64 = i64::MAX as u64;
 
@@ -50,6 +54,25 @@ impl Export {
         self.minimum = minimum;
         self.maximum = (maximum / minimum * minimum).min(MAXIMUM_DEFAULT);
         Ok(())
+    }
+
+    /// Whether the server takes no writes.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.flags & FLAG_READ_ONLY != 0
+    }
+
+    /// Whether the server makes writes durable when it is asked to.
+    #[must_use]
+    pub fn can_flush(&self) -> bool {
+        self.flags & FLAG_FLUSH != 0
+    }
+
+    /// The smallest range of whole units around `offset..end`, as far as it is inside the export.
+    pub(super) fn whole_units(&self, offset: u64, end: u64) -> (u64, u64) {
+        let unit = u64::from(self.minimum);
+        let end = end.checked_next_multiple_of(unit).unwrap_or(end);
+        (offset / unit * unit, end.min(self.size))
     }
 
     /// How the export of another connection differs in what was relied on; `None` if it does not.

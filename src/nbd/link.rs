@@ -210,13 +210,13 @@ pub(super) fn join(tickets: Vec<Ticket>) -> Result<Vec<u8>, Failure> {
         match ticket.wait()? {
             Answer::Bytes(bytes) if joined.is_empty() => joined = bytes,
             Answer::Bytes(bytes) => joined.extend(bytes),
-            Answer::Extents(_) => return Err(Failure::protocol("extents in place of bytes")),
+            Answer::Extents(_) | Answer::Done => return Err(Failure::protocol("an answer without bytes")),
         }
     }
     Ok(joined)
 }
 
-fn denied_error(denied: Denied, uri: &NbdUri) -> Error {
+pub(super) fn denied_error(denied: Denied, uri: &NbdUri) -> Error {
     let name = shell_argument(Path::new(&uri.to_string()), "URI");
     let (code, hint) = match &denied {
         Denied::Tls => return refuse_tls(Path::new(&uri.to_string())),

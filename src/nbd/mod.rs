@@ -1,4 +1,4 @@
-//! A client for NBD (Network Block Device): images that `nbdkit`, `qemu-nbd` or another server exports.
+//! A client for NBD (Network Block Device): images that `nbdkit`, `qemu-nbd` or another server exports, read and edited in place.
 //!
 //! Fixed newstyle handshake, structured replies, `base:allocation`, several requests in flight on one connection. The server is
 //! not trusted: what it sends is bounded by what was asked for. Integers on the wire are big endian. Source: the protocol and
@@ -6,6 +6,7 @@
 
 mod cache;
 mod connection;
+mod edit_host;
 mod export;
 mod extents;
 mod failure;
@@ -18,7 +19,9 @@ mod requests;
 mod storage;
 mod stream;
 mod uri;
+mod writer;
 
+pub use edit_host::ExportHost;
 pub use export::Export;
 pub use options::{NbdOptions, StatusHook};
 pub use storage::NbdStorage;

@@ -1,6 +1,7 @@
-//! How an export is read.
+//! How an export is read, and edited.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub struct NbdOptions {
     pub cancel: Cancel,
     /// Told when a connection is being made again.
     pub status: StatusHook,
+    /// Folder for the journals of edits in place: a server has no place for them. `None`: no export is edited in place, and no
+    /// interrupted edit is noticed.
+    pub journals: Option<PathBuf>,
 }
 
 impl Default for NbdOptions {
@@ -31,6 +35,7 @@ impl Default for NbdOptions {
             retries,
             cancel: Cancel::default(),
             status: StatusHook::default(),
+            journals: None,
         }
     }
 }

@@ -47,6 +47,8 @@ pub enum Question {
         /// Number of the context.
         context: u32,
     },
+    /// An effect: a write, a flush. The answer has no data.
+    Effect,
 }
 
 /// What a server answered.
@@ -56,6 +58,8 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// Extents from the beginning of the range on, inside it: length, and whether they read as zeros.
     Extents(Vec<(u64, bool)>),
+    /// What was asked for is done.
+    Done,
 }
 
 /// A reply that is being received.
@@ -152,6 +156,7 @@ impl Assembly {
             Question::Status { .. } => {
                 self.extents.map(Answer::Extents).ok_or_else(|| Failure::protocol("no extents in a complete reply"))
             }
+            Question::Effect => Ok(Answer::Done),
         }
     }
 
@@ -165,6 +170,8 @@ impl Assembly {
         }
         match self.question {
             Question::Read { length, .. } if !is_structured => self.receive_bytes(0, length, stream),
+            // Only a read is always answered with chunks where these were agreed on.
+            Question::Effect => Ok(()),
             _ => Err(Failure::protocol("a simple reply where chunks were agreed on")),
         }
     }

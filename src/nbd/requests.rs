@@ -2,7 +2,9 @@
 
 const MAGIC: u32 = 0x2560_9513;
 const READ: u16 = 0;
+const WRITE: u16 = 1;
 const DISCONNECT: u16 = 2;
+const FLUSH: u16 = 3;
 const BLOCK_STATUS: u16 = 7;
 
 /// Bytes of a request.
@@ -14,6 +16,15 @@ pub(super) fn read(cookie: u64, offset: u64, length: u32) -> [u8; BYTES] {
 
 pub(super) fn block_status(cookie: u64, offset: u64, length: u32) -> [u8; BYTES] {
     encode(BLOCK_STATUS, cookie, offset, length)
+}
+
+/// The data follow.
+pub(super) fn write(cookie: u64, offset: u64, length: u32) -> [u8; BYTES] {
+    encode(WRITE, cookie, offset, length)
+}
+
+pub(super) fn flush(cookie: u64) -> [u8; BYTES] {
+    encode(FLUSH, cookie, 0, 0)
 }
 
 pub(super) fn disconnect() -> [u8; BYTES] {

@@ -1,10 +1,12 @@
 //! An export as a file that is read.
 
+use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cache::{BLOCK, BlockCache};
+use super::edit_host::ExportHost;
 use super::export::Export;
 use super::extents::{Extents, StatusYield};
 use super::failure::Failure;
@@ -66,6 +68,20 @@ impl NbdStorage {
         &self.link.export
     }
 
+    /// The host on which the export is edited in place, through the connection that it is read through: a server may serve one
+    /// client at a time.
+    ///
+    /// # Errors
+    /// Those of [`ExportHost::new`] and [`ExportHost::open`](crate::host::HostFiles::open).
+    pub fn edit_host(&self) -> Result<ExportHost> {
+        let host = ExportHost::new(Path::new(&self.link.uri.to_string()), &self.link.options)?;
+        // A connection that was lost meanwhile is made again for a read.
+        let alive = self.link.fetch(0, self.link.export.size.min(BLOCK)).and_then(|_| self.link.current());
+        let (connection, _) = alive.map_err(|lost| host.lost(lost))?;
+        host.use_connection(connection)?;
+        Ok(host)
+    }
+
     /// Fills a part of `buf` from the cache of blocks; returns how much.
     fn read_block(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Failure> {
         let number = offset / BLOCK;
@@ -122,7 +138,7 @@ impl NbdStorage {
         let answer = self.link.ask(|connection| connection.block_status(start, length as u32)?.wait());
         let extents = match answer {
             Ok(Answer::Extents(extents)) => extents,
-            Ok(Answer::Bytes(_)) => return Err(Failure::protocol("bytes in place of extents")),
+            Ok(Answer::Bytes(_) | Answer::Done) => return Err(Failure::protocol("an answer without extents")),
             // The map of holes is an offer; without it, all is read.
             Err(Failure::Refused(..)) => vec![(length, false)],
             Err(failure) => return Err(failure),
@@ -183,9 +199,12 @@ impl Storage for NbdStorage {
         Ok(HostRun { length: (end - offset).min(rest), is_data })
     }
 
-    fn is_part(&self) -> bool {
-        // Not a file of the host: what needs one is refused.
+    fn is_remote(&self) -> bool {
         true
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn bytes_read(&self) -> u64 {

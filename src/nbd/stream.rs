@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
@@ -17,8 +18,8 @@ use crate::cancel::Cancel;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Addresses of one host that are tried.
 const ADDRESSES_MAX: usize = 8;
-/// How long a server may take to take bytes.
-const SEND: Duration = Duration::from_secs(10);
+/// How long a server may take to take bytes: one that writes to a busy disk takes its time.
+const SEND: Duration = Duration::from_secs(60);
 /// How often who waits looks at the clock, and at whether the job is to stop.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
@@ -27,6 +28,8 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 pub(super) struct Stream {
     socket: Socket,
     cancel: Cancel,
+    /// Set when what was begun has to be finished or taken back: the cancellation is not obeyed then.
+    is_held: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -87,7 +90,12 @@ impl Stream {
             }
         };
         socket.set_timeouts()?;
-        Ok(Self { socket, cancel: cancel.clone() })
+        Ok(Self { socket, cancel: cancel.clone(), is_held: Arc::default() })
+    }
+
+    /// From now on this stream, and its clones, do not obey the cancellation.
+    pub(super) fn hold(&self) {
+        self.is_held.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn try_clone(&self) -> io::Result<Self> {
@@ -95,7 +103,7 @@ impl Stream {
             Socket::Tcp(stream) => Socket::Tcp(stream.try_clone()?),
             Socket::Unix(stream) => Socket::Unix(stream.try_clone()?),
         };
-        Ok(Self { socket, cancel: self.cancel.clone() })
+        Ok(Self { socket, cancel: self.cancel.clone(), is_held: Arc::clone(&self.is_held) })
     }
 
     /// Ends the connection in both directions; a reader of it wakes up.
@@ -108,7 +116,8 @@ impl Stream {
     }
 
     fn check_cancel(&self) -> io::Result<()> {
-        if self.cancel.is_requested() { Err(Failure::Cancelled.into()) } else { Ok(()) }
+        let is_held = self.is_held.load(Ordering::SeqCst);
+        if self.cancel.is_requested() && !is_held { Err(Failure::Cancelled.into()) } else { Ok(()) }
     }
 }
 

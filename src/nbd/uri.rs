@@ -73,6 +73,25 @@ impl NbdUri {
         Ok(Self { address, export, given: given.to_owned() })
     }
 
+    /// The URI with nothing in it that depends on the present folder, as QEMU reads it.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`] when the path of the socket is not UTF-8.
+    pub(crate) fn to_portable(&self) -> Result<String> {
+        let export = encode(&self.export);
+        match &self.address {
+            Address::Tcp(host, port) if host.contains(':') => Ok(format!("nbd://[{host}]:{port}/{export}")),
+            Address::Tcp(host, port) => Ok(format!("nbd://{}:{port}/{export}", encode(host))),
+            Address::Unix(path) => {
+                let path = std::path::absolute(path).ok().and_then(|path| path.to_str().map(encode));
+                let what = "the path of the socket is not UTF-8";
+                let path =
+                    path.ok_or_else(|| unsupported(Path::new(&self.given), what, "give the socket another name"))?;
+                Ok(format!("nbd+unix:///{export}?socket={path}"))
+            }
+        }
+    }
+
     /// Whether the bytes pass over a network in the clear.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
@@ -153,6 +172,13 @@ fn decode(text: &str) -> Option<Vec<u8>> {
         });
     }
     Some(decoded)
+}
+
+/// Writes all but letters, digits and `-._~/` as `%XX`.
+fn encode(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let one = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
 }
 
 fn refused(name: &Path, what: &str, hint: &str) -> Error {
@@ -238,6 +264,17 @@ mod tests {
         for text in ["nbd+vsock://2:1", "nbd+unix:///?socket=%00a"] {
             assert_eq!(parse(text).unwrap_err().kind(), Kind::Unsupported, "{text}");
         }
+    }
+
+    #[test]
+    fn a_portable_uri_means_the_same() {
+        for text in ["nbd://h", "nbd://[::1]:2/a%20b", "nbd+unix:///%C3%A4%23?socket=/r%20un/s%26", "nbd://h//disk"] {
+            let uri = parse(text).unwrap();
+            let portable = parse(&uri.to_portable().unwrap()).unwrap();
+            assert_eq!((uri.address, uri.export), (portable.address, portable.export), "{text}");
+        }
+        let relative = parse("nbd+unix:///?socket=s").unwrap().to_portable().unwrap();
+        assert!(relative.starts_with("nbd+unix:///?socket=/") && relative.ends_with("/s"), "{relative}");
     }
 
     #[test]

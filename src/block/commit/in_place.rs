@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::export_mark;
 use super::options::{CommitOptions, Committed};
 use super::rollback::{self, Outcome};
 use super::settle::{Settled, settle};
@@ -53,7 +54,7 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     stage.drop_unchanged()?;
     if !stage.is_dirty() {
         let path = path.to_owned();
-        return Ok(Committed { path, bytes_written: 0, warnings: Vec::new(), undo_record: None });
+        return Ok(Committed { path, ..Committed::default() });
     }
     // From here on there are files that have to be removed again.
     let _hold = options.cancel.hold()?;
@@ -72,6 +73,7 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     let purpose = Purpose { is_switch: edit.is_switch, is_kept: options.keep_undo };
     let run = Run { host, stage, targets, edit, purpose, path, real_path: &real_path, cancel: &options.cancel };
     let lengths = run.lengths()?;
+    export_mark::refuse_growth(&*run.targets.image.storage, &lengths, path)?;
     let writer = run.write_journal(&journal, &lengths)?;
     run.reserve(&lengths, &journal)?;
     let mut phases_begun = 0;
@@ -101,7 +103,8 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     };
     warnings.extend(settled.no_record.into_iter().chain(settled.not_durable));
     let bytes_written = run.edit.bytes_written;
-    Ok(Committed { path: path.to_owned(), bytes_written, warnings, undo_record: settled.record })
+    let path = path.to_owned();
+    Ok(Committed { path, bytes_written, warnings, notes: Vec::new(), undo_record: settled.record })
 }
 
 fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {
@@ -169,6 +172,7 @@ impl Run<'_> {
             let end = ends.map(|w| w.offset.0 + w.source.len()).max().unwrap_or(0);
             let end = if target == Target::Image { end.max(self.edit.image_length) } else { end };
             let name = match target {
+                Target::Image if open.storage.is_remote() => export_mark::mark(&*open.storage)?,
                 Target::Image => String::new(),
                 Target::DataFile => qcow2::data_file_name(&self.targets.image.storage)?.unwrap_or_default(),
             };

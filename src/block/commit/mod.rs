@@ -7,6 +7,8 @@ use std::path::Path;
 
 mod compare;
 mod data_file;
+mod export;
+mod export_mark;
 mod in_place;
 mod options;
 mod output;
@@ -20,22 +22,26 @@ mod space;
 mod targets;
 mod undo;
 
+pub use export::{find_interrupted_export, recover_export};
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
 pub use recover::{InterruptedRun, Recovery};
 pub use undo::{UndoOptions, Undone};
 
 pub use super::journal::{journal_path, undo_path};
-use super::{PathPolicy, RealHost, Stage};
+use super::{ImageName, PathPolicy, RealHost, Stage};
 use crate::error::Result;
 
-/// Writes the stage's changes into the file at `path`, from which the stage was opened.
+/// Writes the stage's changes into the file at `path`, or the NBD export of that URI, from which the stage was opened.
 ///
 /// # Errors
 /// On any error the file holds its old content, or there is a journal next to it from which [`recover()`] restores the old
 /// content.
 pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
-    in_place::in_place(&RealHost, stage, path, options)
+    match ImageName::of(path) {
+        ImageName::File(path) => in_place::in_place(&RealHost, stage, path, options),
+        ImageName::Nbd(name) => export::commit(stage, name, options),
+    }
 }
 
 /// Finds out early, before the work, whether [`commit_in_place`] can write to the file at `path` at all.
@@ -46,7 +52,10 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 /// that keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing). For
 /// what only another destination helps the error has no hint: the caller knows the commands for one.
 pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
-    targets::check(stage, path, policy)
+    match ImageName::of(path) {
+        ImageName::File(path) => targets::check(stage, path, policy),
+        ImageName::Nbd(name) => export::check(stage, name),
+    }
 }
 
 /// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.
@@ -86,7 +95,7 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
 /// [`Kind::Pending`](crate::Kind::Pending) when there is a journal that does not count;
 /// [`Kind::Refused`](crate::Kind::Refused) when the run is still going.
 pub fn find_interrupted(path: &Path, image: &dyn super::Storage) -> Result<Option<InterruptedRun>> {
-    recover::find_interrupted(&RealHost, path, image)
+    recover::find_interrupted(&RealHost, path, image.identity().map(|identity| identity.owner))
 }
 
 /// Takes the last edit in place of the image at `path` back, from the undo record next to it: every byte and the length

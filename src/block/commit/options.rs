@@ -21,7 +21,7 @@ pub struct CommitOptions {
 }
 
 /// What a commit did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Committed {
     /// The file that now holds the changed disk.
     pub path: PathBuf,
@@ -29,6 +29,8 @@ pub struct Committed {
     pub bytes_written: u64,
     /// Things the user should know (a VM state in a snapshot, bitmaps marked inconsistent, …).
     pub warnings: Vec<String>,
+    /// What is true of every such commit, and not to be missed.
+    pub notes: Vec<String>,
     /// The undo record, if one was kept.
     pub undo_record: Option<PathBuf>,
 }

@@ -7,7 +7,8 @@ use super::output::{Output, refuse_own_files, resolve_output};
 use crate::block::formats::qcow2::{Backing, GuestCluster, NewOverlay};
 use crate::block::{Format, Image, Stage};
 use crate::error::{Error, Layer, Result};
-use crate::host::{HostFiles, folder_of};
+use crate::host::{HostFiles, folder_of, is_nbd_name};
+use crate::nbd::NbdUri;
 use crate::units::ImageOffset;
 
 const CLUSTER: u64 = NewOverlay::CLUSTER;
@@ -45,7 +46,7 @@ pub fn overlay(
     }
     image.finish().map_err(in_out)?;
     output.finish()?;
-    Ok(Committed { path: out.to_owned(), bytes_written, warnings: Vec::new(), undo_record: None })
+    Ok(Committed { path: out.to_owned(), bytes_written, warnings: Vec::new(), notes: Vec::new(), undo_record: None })
 }
 
 /// [`super::check_overlay`], with the format that the overlay records.
@@ -68,8 +69,11 @@ fn copy_cluster(stage: &Stage, cluster: u64, image: &mut NewOverlay<'_>) -> Resu
 }
 
 /// How the overlay names the original: relative when the original is below the overlay's folder (so that both can be
-/// moved together), absolute otherwise.
+/// moved together), absolute otherwise; an export by its URI.
 fn backing_name(original: &Path, out: &Path) -> Result<String> {
+    if is_nbd_name(original) {
+        return NbdUri::parse(original)?.to_portable();
+    }
     let real = |path: &Path| {
         path.canonicalize()
             .map_err(|e| Error::io(Layer::Host, "cannot resolve the path", e).path(path.display().to_string()))

@@ -41,14 +41,13 @@ pub enum InterruptedRun {
     Undo,
 }
 
-/// [`super::find_interrupted()`] on any host; `image` is open at least for reading.
+/// [`super::find_interrupted()`] on any host, for an image of the user `owner`.
 ///
 /// # Errors
 /// Those of [`super::find_interrupted()`].
-pub fn find_interrupted(host: &dyn HostFiles, path: &Path, image: &dyn Storage) -> Result<Option<InterruptedRun>> {
+pub fn find_interrupted(host: &dyn HostFiles, path: &Path, owner: Option<u32>) -> Result<Option<InterruptedRun>> {
     let real_path = host.real_path(path);
     refuse_journal(path, &real_path)?;
-    let owner = owner_of(image);
     match journal::recovery_state(host, &real_path, owner)? {
         RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(host, path, &image)),
         RecoveryState::Clear | RecoveryState::Unused => return Ok(None),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::compare::{Examined, State, differences, examine, first_changed_witness};
+use super::export_mark;
 use super::restore::{self, cut_unused_end, has_old_tables, lost_reference, put_back, sync_header};
 use crate::block::journal::{Entry, Journal};
 use crate::block::{FileIdentity, Storage, StorageExt, qcow2};
@@ -62,7 +63,7 @@ enum Caller {
 
 fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Caller) -> Result<Outcome> {
     let mut examined = examine(journal, files)?;
-    if !is_of(journal, files, examined.state, examined.is_half_written) {
+    if !is_of(journal, files, examined.state, examined.is_half_written) || !export_mark::is_of(journal, files)? {
         return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file")
             .with_code(ErrorCode::JournalUnusable));
     }

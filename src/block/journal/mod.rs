@@ -1,5 +1,6 @@
 //! Undo journals of in-place commits, the undo records that they become, and the markers of external data files.
 
+mod export;
 mod marker;
 mod owner;
 mod path;
@@ -8,6 +9,7 @@ mod reader;
 mod record;
 mod writer;
 
+pub(super) use export::refuse_pending_export;
 pub(super) use marker::{create as create_marker, remove as remove_marker};
 pub(super) use path::{creation_hint, file_of_journal, journal_of_real_path, record_of_real_path};
 pub use path::{journal_path, undo_path};

@@ -8,7 +8,7 @@ use super::path::journal_of_real_path;
 use super::record::{has_magic, is_unused};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{shell_argument, shell_path};
-use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of};
+use crate::host::{HostFiles, RealHost, Storage, StorageExt, folder_of, is_nbd_name};
 
 /// The hint for a journal of the image `real_path` that does not count: one that is damaged, or was made for another file.
 /// A command that obeys journals would not help.
@@ -170,10 +170,11 @@ fn missing_image(host: &dyn HostFiles, path: &Path, image: &Path) -> Error {
 
 /// The refusal of a file that waits for being restored.
 pub(crate) fn pending(path: &Path) -> Error {
+    let place = if is_nbd_name(path) { "on this machine" } else { "next to it" };
     Error::new(
         Kind::Pending,
         Layer::Block,
-        "an interrupted run left this image half written, and its journal next to it",
+        format!("an interrupted run left this image half written, and its journal {place}"),
     )
     .path(path.display().to_string())
     .hint(recover_hint(path, None))

@@ -64,7 +64,7 @@ pub(crate) struct JournalFile {
     pub new_length: u64,
     /// Which file it is; `None` only where files have no identity (in tests).
     pub identity: Option<FileIdentity>,
-    /// Name of the data file as the image records it; empty for the image itself.
+    /// Name of the data file as the image records it; for the image itself empty, or the mark of an export's content.
     pub name: String,
 }
 

@@ -15,6 +15,7 @@ use clap::{ArgMatches, Command};
 use landlock::RulesetStatus;
 
 use super::inject;
+use crate::host::create_private_folder;
 use crate::nbd;
 use places::Places;
 
@@ -38,6 +39,10 @@ pub fn enter(command: &Command, matches: &ArgMatches) {
 fn restrict(places: &Places) {
     // Looking a name up needs more rights than connecting does.
     places.servers().iter().for_each(nbd::resolve_now);
+    if let Some(folder) = places.journals() {
+        // Only what exists can be allowed. A folder that cannot be made is reported by the run.
+        let _ = create_private_folder(folder);
+    }
     match files::restrict(places) {
         Ok(RulesetStatus::FullyEnforced) => tracing::info!("sandbox: only the command's own files can be opened"),
         Ok(RulesetStatus::PartiallyEnforced) => {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgMatches, Command};
 
 use crate::cli::bitlocker_args::KeySource;
+use crate::cli::environment;
 use crate::cli::look;
 use crate::cli::request::InjectSpec;
 use crate::host::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING, folder_of, is_nbd_name};
@@ -49,6 +50,8 @@ pub(super) struct Places {
     document: Option<PathBuf>,
     /// NBD servers that images are read from.
     servers: Vec<Address>,
+    /// Folder for the journals of exports that are edited.
+    journals: Option<PathBuf>,
     /// Whether images are edited where they are.
     is_edit: bool,
 }
@@ -105,6 +108,11 @@ impl Places {
     /// The NBD servers that are connected to, at any time: a lost connection is made again.
     pub(super) fn servers(&self) -> &[Address] {
         &self.servers
+    }
+
+    /// The folder for the journals of exports that are edited, which need not exist.
+    pub(super) fn journals(&self) -> Option<&Path> {
+        self.journals.as_deref()
     }
 
     /// What is read.
@@ -167,6 +175,10 @@ impl Places {
         if is_nbd_name(path) {
             // A URI that is not understood is reported by the run.
             self.servers.extend(NbdUri::parse(path).ok().map(|uri| uri.address));
+            let journals = environment::journal_folder();
+            let into = if self.is_edit { &mut self.written } else { &mut self.read };
+            into.extend(journals.clone());
+            self.journals = journals.filter(|_| self.is_edit);
             return;
         }
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -270,7 +282,7 @@ mod tests {
             let arguments = std::iter::once("winject").chain(line.split(' '));
             let matches = command.try_get_matches_from_mut(arguments).unwrap();
             let places = Places::of_command(&command, &matches);
-            (places.servers().to_vec(), places.read().count())
+            (places.servers().to_vec(), places.written().count())
         };
         let tcp = |port| Address::Tcp("h".to_owned(), port);
         assert_eq!(servers("inspect nbd://h/e"), (vec![tcp(10809)], 0));

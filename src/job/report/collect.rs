@@ -159,6 +159,8 @@ impl Report {
     pub(crate) fn add_commit(&mut self, committed: Committed) {
         self.run.output = Some(committed.path.display().to_string());
         self.virtio.warnings.extend(committed.warnings);
+        self.virtio.notes.extend(committed.notes.iter().cloned());
+        self.run.output_notes = committed.notes;
         self.run.undo = committed.undo_record.map(|_| undo_command(&committed.path));
     }
 

@@ -1,6 +1,7 @@
 //! Images over NBD: what nbdkit and qemu-nbd serve is what their files hold; servers that lie or fail give errors.
 
 mod commands;
+mod editing;
 mod liar;
 mod lost;
 mod scripted;
@@ -9,4 +10,4 @@ mod signals;
 
 pub(super) use server::Server;
 
-tests![in commands, lost, scripted, signals;];
+tests![in commands, editing, lost, scripted, signals;];

@@ -23,9 +23,24 @@ impl Server {
         Self::start("qemu-nbd", &["-t", "-e", "4", "-k"], arguments)
     }
 
+    /// qemu-nbd, for one client at a time.
+    pub fn qemu_nbd_for_one(arguments: &[&str]) -> Self {
+        Self::start("qemu-nbd", &["-t", "-k"], arguments)
+    }
+
+    /// nbdkit at a path of the caller's, where a server that has ended may have left a socket.
+    pub fn nbdkit_at(socket: &Path, arguments: &[&str]) -> Self {
+        let _ = std::fs::remove_file(socket);
+        Self::start_at(tempfile::tempdir().unwrap(), socket.to_owned(), "nbdkit", &["-f", "-U"], arguments)
+    }
+
     fn start(program: &str, first: &[&str], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("s");
+        Self::start_at(folder, socket, program, first, arguments)
+    }
+
+    fn start_at(folder: tempfile::TempDir, socket: PathBuf, program: &str, first: &[&str], arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(first).arg(&socket).args(arguments).stdin(Stdio::null());
         let mut child = command.spawn().unwrap();
