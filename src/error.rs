@@ -542,6 +542,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_storage_says_of_an_export_is_not_said_of_a_file() {
+        let inner = |kind, layer| Error::new(kind, layer, "why").path("nbd://h").with_code(ErrorCode::NbdServer);
+        let outer = |error| Error::io(Layer::Block, "cannot read the file", io::Error::other(error)).path("nbd://h");
+        assert_eq!(outer(inner(Kind::Io, Layer::Nbd)).to_string(), "nbd: nbd://h: why");
+        assert_eq!(outer(inner(Kind::Cancelled, Layer::Job)).kind(), Kind::Cancelled);
+        assert!(outer(inner(Kind::Damaged, Layer::Ntfs)).to_string().contains("cannot read the file"));
+    }
+
+    #[test]
     fn a_cause_does_not_repeat_layer_and_path() {
         let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
         let cause = || Error::io(Layer::Block, "cannot write to the image", full()).path("i.qcow2");

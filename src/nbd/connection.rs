@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,10 @@ use super::export::Export;
 use super::failure::Failure;
 use super::handshake::{Denied, handshake};
 use super::options::NbdOptions;
-use super::reply::{Answer, Assembly, Question, read_head};
+use super::reply::{Assembly, Question, read_head};
 use super::requests;
 use super::stream::{Stream, UntilDeadline, is_tick};
+use super::ticket::{Slot, Ticket};
 use super::uri::NbdUri;
 
 /// How long a handshake may take.
@@ -58,36 +59,6 @@ struct InFlight {
     slot: Arc<Slot>,
 }
 
-type Outcome = Result<Answer, Failure>;
-
-/// Where the outcome of a request is put.
-#[derive(Default)]
-struct Slot {
-    outcome: Mutex<Option<Outcome>>,
-    filled: Condvar,
-}
-
-/// A request that was sent.
-pub(super) struct Ticket(Arc<Slot>);
-
-impl Ticket {
-    /// Whether the outcome is there.
-    pub(super) fn is_answered(&self) -> bool {
-        lock(&self.0.outcome).is_some()
-    }
-
-    /// Waits for the outcome.
-    pub(super) fn wait(self) -> Outcome {
-        let mut outcome = lock(&self.0.outcome);
-        loop {
-            if let Some(outcome) = outcome.take() {
-                return outcome;
-            }
-            outcome = self.0.filled.wait(outcome).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
 impl State {
     fn note_progress(&mut self) {
         (self.last_progress, self.bytes_since) = (Instant::now(), 0);
@@ -109,13 +80,6 @@ impl State {
             0 => format!("no answer for {} s", time.as_secs()),
             bytes => format!("no answer for {} s but {bytes} bytes of one", time.as_secs()),
         })
-    }
-}
-
-impl Slot {
-    fn fill(&self, outcome: Outcome) {
-        lock(&self.outcome).get_or_insert(outcome);
-        self.filled.notify_all();
     }
 }
 
@@ -225,7 +189,7 @@ impl Connection {
             stream.shut_down();
             return Err(failure);
         }
-        Ok(Ticket(slot))
+        Ok(Ticket::new(slot))
     }
 }
 

@@ -35,7 +35,11 @@ impl Failure {
         }
         Self::Lost(match error.kind() {
             io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
-            _ => error.to_string(),
+            _ => {
+                // The standard library adds the host's number of the error, which tells a person nothing.
+                let text = error.to_string();
+                text.split(" (os error ").next().unwrap_or_default().to_owned()
+            }
         })
     }
 
@@ -111,7 +115,7 @@ impl fmt::Display for Failure {
             }
             Self::Protocol(what) => write!(f, "the NBD server breaks the protocol: {}", escape(what)),
             Self::Changed(how) => {
-                write!(f, "since the connection was lost, the NBD server exports another disk under this name: {how}")
+                write!(f, "since the connection was lost, the NBD server exports another disk under this name ({how})")
             }
             Self::Cancelled => f.write_str("interrupted"),
         }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::connection::{Connection, Ticket};
+use super::connection::Connection;
 use super::export::Export;
 use super::failure::Failure;
 use super::handshake::Denied;
 use super::options::NbdOptions;
 use super::reply::Answer;
 use super::stream::TICK;
+use super::ticket::Ticket;
 use super::uri::{NbdUri, refuse_tls};
 use crate::cancel::cancelled;
 use crate::error::{Error, ErrorCode, Kind, Layer};
@@ -38,7 +39,7 @@ struct State {
     connection: Arc<Connection>,
     /// Counts connections.
     generation: u64,
-    /// Answers of the connection before anybody else used it.
+    /// Answers of the connection when it was made: those by which the disk was recognised.
     first_answers: u64,
     /// Attempts to connect since the last answer.
     attempts: usize,
@@ -147,7 +148,7 @@ impl Link {
         if let Some(identity) = self.identity.get() {
             let bytes = join(self.send(&connection, 0, self.export.size.min(IDENTITY))?)?;
             if *identity != hash_beginning(&bytes) {
-                return Err(Failure::Changed("its first bytes are others".to_owned()));
+                return Err(Failure::Changed("its first 64 KiB differ".to_owned()));
             }
         }
         Ok(connection)
@@ -186,6 +187,11 @@ impl Link {
         let bytes = self.ask(|connection| join(self.send(connection, offset, length)?))?;
         self.note_read(offset, &bytes);
         Ok(bytes)
+    }
+
+    /// Whether the disk would be recognised after a lost connection.
+    pub(super) fn is_identified(&self) -> bool {
+        self.identity.get().is_some()
     }
 
     /// Counts bytes that were read, and remembers the beginning of the disk.

@@ -18,6 +18,7 @@ pub mod reply;
 mod requests;
 mod storage;
 mod stream;
+mod ticket;
 mod uri;
 mod writer;
 

@@ -40,9 +40,11 @@ impl Default for NbdOptions {
     }
 }
 
+type Tell = dyn Fn(Option<&str>) + Send + Sync;
+
 /// A callback for what a connection is waiting for; does nothing by default.
 #[derive(Clone, Default)]
-pub struct StatusHook(Option<Arc<dyn Fn(Option<&str>) + Send + Sync>>);
+pub struct StatusHook(Option<Arc<Tell>>);
 
 impl StatusHook {
     /// Calls `tell` with a text for people when a connection has to be made again, and with `None` when it is made.

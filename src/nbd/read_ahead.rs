@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::connection::Ticket;
 use super::extents::Extents;
 use super::failure::Failure;
 use super::link::{Link, join};
+use super::ticket::Ticket;
 
 /// Bytes of a piece.
 pub(super) const CHUNK: u64 = 2 << 20;

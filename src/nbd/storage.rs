@@ -132,6 +132,13 @@ impl NbdStorage {
 
     /// Asks for the extents from `offset` on, which are not known.
     fn ask_for_extents(&self, offset: u64) -> std::result::Result<(), Failure> {
+        if !self.link.is_identified() {
+            // Holes of this disk and data of another one that comes in its place must not be mixed.
+            match self.read_block(0, &mut [0]) {
+                Ok(_) | Err(Failure::Refused(..)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
         let minimum = u64::from(self.link.export.minimum);
         let start = offset / minimum * minimum;
         let length = (self.link.export.size - start).min(STATUS);

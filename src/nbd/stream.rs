@@ -20,7 +20,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ADDRESSES_MAX: usize = 8;
 /// How long a server may take to take bytes: one that writes to a busy disk takes its time.
 const SEND: Duration = Duration::from_secs(60);
-/// How often who waits looks at the clock, and at whether the job is to stop.
+/// How often a wait looks at the clock and at the cancellation of the job.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// A connected socket. Its reads and writes fail when the job is asked to stop.
@@ -69,7 +69,7 @@ impl Stream {
     pub(super) fn connect(address: &Address, cancel: &Cancel) -> Result<Self, Denied> {
         let (sender, receiver) = mpsc::channel();
         let of_thread = address.clone();
-        // Neither a look-up of a name nor a Unix socket whose server accepts nobody has a limit of time: their thread is left.
+        // Neither the look-up of a host nor a Unix socket with a full backlog has a time limit: the thread is left to itself then.
         let connect = move || drop(sender.send(Socket::connect(&of_thread)));
         std::thread::Builder::new().name("nbd-connect".into()).spawn(connect)?;
         let deadline = Instant::now() + CONNECT;

@@ -10,10 +10,11 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::connection::{Connection, Ticket};
+use super::connection::Connection;
 use super::export::Export;
 use super::failure::Failure;
 use super::reply::Answer;
+use super::ticket::Ticket;
 use crate::host::{HostRun, Storage};
 
 /// Most bytes of one request.

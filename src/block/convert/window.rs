@@ -171,6 +171,18 @@ mod tests {
     }
 
     #[test]
+    fn an_interrupted_walk_ends_before_the_next_extent() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let stop = AtomicBool::new(false);
+        let source = Extents(vec![(100, true), (100, true)]);
+        let interrupt = Interrupt { stop: Some(&stop), cancel: None };
+        let mut windows = Windows::new(&source, 10, 100, interrupt);
+        assert!(windows.next().unwrap().is_some());
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(windows.next().unwrap(), None);
+    }
+
+    #[test]
     fn an_empty_disk_has_no_windows() {
         assert_eq!(windows(&[]), []);
         assert_eq!(windows(&[(1_000_000, false)]), []);

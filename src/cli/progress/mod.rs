@@ -272,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn the_title_says_what_a_connection_waits_for() {
+        // The hook changes the titles of the whole process: this test alone uses it.
+        let tell = |text: Option<&str>| *WAITING.lock().unwrap() = text.map(str::to_owned);
+        tell(Some("connecting again"));
+        assert_eq!(with_waiting("Copying"), "Copying (connecting again)");
+        tell(None);
+        assert_eq!(with_waiting("Copying"), "Copying");
+    }
+
+    #[test]
     fn a_phase_ends_when_the_next_begins() {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let progress = Progress { shared: Some(Arc::clone(&shared)), thread: None };

@@ -238,8 +238,8 @@ fn references_out_of_an_export_are_refused() {
     assert!(run(folder.path(), &["image", "map", &outside.uri()]).status.success());
 }
 
-/// The hint for a disk in several files names a way that exists behind a server.
-fn parts_of_a_disk_behind_a_server_get_a_hint() {
+/// The hint for a disk in several files names a way that exists for an export.
+fn a_disk_in_several_files_gets_a_hint_that_works() {
     if !has_servers() {
         return;
     }
@@ -320,7 +320,7 @@ tests![
     an_error_of_the_server_ends_the_command,
     refusals_have_names,
     references_out_of_an_export_are_refused,
-    parts_of_a_disk_behind_a_server_get_a_hint,
+    a_disk_in_several_files_gets_a_hint_that_works,
     a_batch_tries_again_without_a_server,
     clear_text_is_told,
     a_lost_connection_is_made_again,

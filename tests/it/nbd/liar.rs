@@ -50,6 +50,11 @@ pub fn extents(request: Request, list: &[(u32, u32)]) -> Vec<u8> {
     extents_in(7, request, list)
 }
 
+/// The answer to a question for extents; all else is answered with the bytes.
+pub fn status(request: Request, list: &[(u32, u32)]) -> Vec<u8> {
+    if request.kind == 7 { extents(request, list) } else { good(request) }
+}
+
 /// Extents in the context of another number.
 pub fn extents_in(context: u32, request: Request, list: &[(u32, u32)]) -> Vec<u8> {
     let list = list.iter().flat_map(|(length, flags)| [length.to_be_bytes(), flags.to_be_bytes()].concat());

@@ -10,7 +10,7 @@ use winject::internals::block::{Storage, StorageExt};
 use winject::internals::error::{Error, ErrorCode, Kind, Layer};
 use winject::internals::nbd::{NbdOptions, NbdStorage, StatusHook};
 
-use super::liar::{Offer, Request, SIZE, Scripted, content, data, extents_in, good, handshake, next};
+use super::liar::{Offer, Request, SIZE, Scripted, content, data, extents_in, good, handshake, next, status};
 
 fn a_stalled_server_is_given_up() {
     let server = Scripted::new(|_, _| Some(Vec::new()));
@@ -124,7 +124,7 @@ fn another_disk_is_noticed() {
     ];
     for offer in offers {
         let error = Scripted::offering(offer, |_, _| None).read_error();
-        assert!(error.contains("another disk under this name: its"), "{error}");
+        assert!(error.contains("another disk under this name (its"), "{error}");
     }
     // The same in all that the handshake says.
     let other = |number: usize, request: Request| {
@@ -139,16 +139,30 @@ fn another_disk_is_noticed() {
     storage.read_exact_at(0, &mut [0; 512]).unwrap();
     for _ in 0..2 {
         let error = storage.read_exact_at(SIZE / 2, &mut [0; 512]).unwrap_err().to_string();
-        assert!(error.contains("another disk under this name: its first bytes"), "{error}");
+        assert!(error.contains("another disk under this name (its first 64 KiB"), "{error}");
     }
     assert_eq!(server.connections.load(Ordering::Relaxed), 2);
+}
+
+/// Before the holes of a disk are asked for, it is known by its beginning.
+fn holes_of_one_disk_are_not_used_for_another() {
+    let server = Scripted::new(|number, request| match (request.kind, number) {
+        (7, 0) => None,
+        (7, _) => Some(extents_in(7, request, &[(1 << 20, 3)])),
+        (_, 0) => Some(good(request)),
+        _ => Some(data(1, request.cookie, request.offset, &vec![0; request.length as usize])),
+    });
+    let error = server.open().unwrap().run_at(SIZE / 2).unwrap_err().to_string();
+    assert!(error.contains("another disk under this name (its first 64 KiB"), "{error}");
 }
 
 /// The numbers that a connection agrees on are its own.
 fn the_context_of_the_new_connection_is_used() {
     let offer = |number| Offer { context: 7 + number as u32, ..Offer::default() };
     let server = Scripted::offering(offer, |number, request| {
-        (number > 0).then(|| extents_in(7 + number as u32, request, &[(1 << 20, 3)]))
+        let context = 7 + number as u32;
+        (number > 0)
+            .then(|| if request.kind == 7 { extents_in(context, request, &[(1 << 20, 3)]) } else { good(request) })
     });
     assert!(!server.open().unwrap().run_at(0).unwrap().is_data);
 }
@@ -162,7 +176,7 @@ fn small_extents_are_not_asked_for_to_the_end() {
         move |_| Offer { size, ..Offer::default() },
         move |_, request| {
             count.fetch_add(1, Ordering::Relaxed);
-            Some(extents_in(7, request, &[(512, 0), (512, 3)].repeat(1000)))
+            Some(status(request, &[(512, 0), (512, 3)].repeat(1000)))
         },
     );
     let storage = server.open().unwrap();
@@ -174,7 +188,7 @@ fn small_extents_are_not_asked_for_to_the_end() {
         at += run.length;
         runs += 1;
     }
-    assert!(runs < 3000 && asked.load(Ordering::Relaxed) < 4, "{runs}");
+    assert!(runs < 3000 && asked.load(Ordering::Relaxed) < 4, "{runs} runs");
 }
 
 /// Wherever the server stalls, the read ends soon after the job is cancelled.
@@ -244,6 +258,7 @@ tests![
     attempts_without_an_answer_are_bounded,
     an_answer_begins_the_attempts_anew,
     another_disk_is_noticed,
+    holes_of_one_disk_are_not_used_for_another,
     the_context_of_the_new_connection_is_used,
     small_extents_are_not_asked_for_to_the_end,
     a_cancelled_read_ends_at_once,

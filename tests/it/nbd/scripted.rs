@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use proptest::prelude::*;
 use winject::internals::block::{Storage, StorageExt};
 
-use super::liar::{Offer, Request, SIZE, Scripted, chunk, content, data, extents, good, handshake, next, reply};
+use super::liar::{
+    Offer, Request, SIZE, Scripted, chunk, content, data, extents, good, handshake, next, reply, status,
+};
 
 fn good_answers_are_read() {
     let server = Scripted::new(|_, request| Some(good(request)));
@@ -79,21 +81,23 @@ fn lies_are_errors() {
 fn wrong_extents_are_errors_and_end() {
     for list in [&[(0, 0)][..], &[], &[(512, 0), (0, 2)]] {
         let list = list.to_vec();
-        let server = Scripted::new(move |_, request| Some(extents(request, &list)));
+        let server = Scripted::new(move |_, request| Some(status(request, &list)));
         let error = server.open().unwrap().run_at(0).unwrap_err().to_string();
         assert!(error.contains("breaks the protocol"), "{error}");
     }
     // Longer than what was asked for: cut.
-    let server = Scripted::new(|_, request| Some(extents(request, &[(u32::MAX, 3)])));
+    let server = Scripted::new(|_, request| Some(status(request, &[(u32::MAX, 3)])));
     let run = server.open().unwrap().run_at(0).unwrap();
     assert_eq!((run.length, run.is_data), (SIZE, false));
     // A hole that is not zero is data.
-    let server = Scripted::new(|_, request| Some(extents(request, &[(512, 1), (u32::MAX, 2)])));
+    let server = Scripted::new(|_, request| Some(status(request, &[(512, 1), (u32::MAX, 2)])));
     let storage = server.open().unwrap();
     assert_eq!((storage.run_at(0).unwrap().length, storage.run_at(0).unwrap().is_data), (512, true));
     assert!(!storage.run_at(512).unwrap().is_data);
     // No answer to the question is an answer: all is read.
-    let server = Scripted::new(|_, r| Some(chunk(1, 0x8001, r.cookie, &[0, 0, 0, 95, 0, 0])));
+    let server = Scripted::new(|_, r| {
+        Some(if r.kind == 7 { chunk(1, 0x8001, r.cookie, &[0, 0, 0, 95, 0, 0]) } else { good(r) })
+    });
     assert!(server.open().unwrap().run_at(0).unwrap().is_data);
 }
 
