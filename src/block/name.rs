@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::chain::open_file;
+use super::commit::other_name::refuse_half_written;
 use super::journal::refuse_pending_export;
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::shell_argument;
@@ -36,7 +37,9 @@ impl<'a> ImageName<'a> {
             Self::File(path) => Arc::new(open_file(path, locking)?),
             Self::Nbd(name) => {
                 refuse_pending_export(name, nbd)?;
-                Arc::new(NbdStorage::open(name, nbd.clone())?)
+                let disk: Arc<dyn Storage> = Arc::new(NbdStorage::open(name, nbd.clone())?);
+                refuse_half_written(name, nbd, &disk)?;
+                disk
             }
         })
     }

@@ -14,7 +14,6 @@ use super::options::NbdOptions;
 use super::uri::{Address, NbdUri};
 use super::writer::ExportWriter;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::escape::shell_argument;
 use crate::hex;
 use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_private_folder};
 
@@ -111,7 +110,13 @@ impl ExportHost {
         failure.into_error("cannot edit the export", &self.uri)
     }
 
-    fn folder(&self) -> &Path {
+    /// Uses the journal of this place in the folder for journals: the same export had another URI when it was written.
+    pub(crate) fn adopt(&mut self, place: PathBuf) {
+        self.place = place;
+    }
+
+    /// The folder for journals.
+    pub(crate) fn folder(&self) -> &Path {
         self.place.parent().unwrap_or(Path::new("."))
     }
 
@@ -143,20 +148,16 @@ impl ExportHost {
 
 /// Refuses an export that must not be edited in place.
 fn refuse_not_writable(export: &Export, name: &Path) -> Result<()> {
-    let refused = |code, what: &str, hint: String| {
+    let refused = |code, what: &str, hint: &str| {
         Err(Error::refused(Layer::Nbd, what).with_code(code).path(name.display().to_string()).hint(hint))
     };
-    let uri = shell_argument(name, "URI");
     if export.is_read_only() {
-        let hint = format!(
-            "serve it writable, or write what changes into a file: --overlay NEW.qcow2, or -o NEW.qcow2 for a whole image (export: {uri})"
-        );
+        let hint = "serve it writable, or write what changes into a file: --overlay NEW.qcow2, or -o NEW.qcow2 for a whole image";
         return refused(ErrorCode::NbdReadOnly, "the NBD server exports this disk read-only", hint);
     }
     if !export.can_flush() {
         let hint = "write what changes into a file: --overlay NEW.qcow2, or -o NEW.qcow2 for a whole image; or let qemu-nbd serve a \
-                    qcow2 overlay of the disk"
-            .to_owned();
+                    qcow2 overlay of the disk";
         let what = "the NBD server does not offer flush: an interrupted edit could not be undone";
         return refused(ErrorCode::NbdNoFlush, what, hint);
     }

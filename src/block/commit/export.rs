@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::options::{CommitOptions, Committed};
+use super::other_name::find_place;
 use super::recover::{InterruptedRun, Recovery};
 use super::targets::editable_format;
 use super::{in_place, recover};
@@ -61,11 +62,29 @@ fn host_of(stage: &Stage, name: &Path) -> Result<ExportHost> {
 /// # Errors
 /// Those of [`super::recover()`], and those of a connection.
 pub fn recover_export(name: &Path, options: &NbdOptions) -> Result<Recovery> {
-    let host = ExportHost::new(name, options)?;
-    let _alone = host.lock_export()?;
+    let mut host = ExportHost::new(name, options)?;
+    let mut alone = host.lock_export()?;
     // A server that is not there would pass for one without a journal.
     host.hold_connection()?;
-    recover::recover(&host, name, Locking::Ignore, &PathPolicy::default())
+    if adopt_other_name(&mut host, name)? {
+        drop(alone);
+        alone = host.lock_export()?;
+    }
+    let recovery = recover::recover(&host, name, Locking::Ignore, &PathPolicy::default());
+    drop(alone);
+    recovery
+}
+
+/// Lets the host use the journal that an edit of the same disk left under another URI, if it has none of its own; whether it
+/// does so.
+fn adopt_other_name(host: &mut ExportHost, name: &Path) -> Result<bool> {
+    if host.exists(&journal_of_real_path(&host.real_path(name))) {
+        return Ok(false);
+    }
+    let place = find_place(host, &host.open(name, Locking::Ignore)?)?;
+    let is_found = place.is_some();
+    place.into_iter().for_each(|place| host.adopt(place));
+    Ok(is_found)
 }
 
 /// [`super::find_interrupted()`] for an export.
@@ -73,7 +92,8 @@ pub fn recover_export(name: &Path, options: &NbdOptions) -> Result<Recovery> {
 /// # Errors
 /// Those of [`super::find_interrupted()`].
 pub fn find_interrupted_export(name: &Path, options: &NbdOptions) -> Result<Option<InterruptedRun>> {
-    let host = ExportHost::new(name, options)?;
+    let mut host = ExportHost::new(name, options)?;
     host.refuse_edited()?;
+    adopt_other_name(&mut host, name)?;
     recover::find_interrupted(&host, name, None)
 }

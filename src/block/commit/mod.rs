@@ -11,6 +11,7 @@ mod export;
 mod export_mark;
 mod in_place;
 mod options;
+pub(super) mod other_name;
 mod output;
 mod overlay;
 mod recover;
@@ -29,8 +30,9 @@ pub use recover::{InterruptedRun, Recovery};
 pub use undo::{UndoOptions, Undone};
 
 pub use super::journal::{journal_path, undo_path};
-use super::{ImageName, PathPolicy, RealHost, Stage};
+use super::{PathPolicy, RealHost, Stage};
 use crate::error::Result;
+use crate::host::is_nbd_name;
 
 /// Writes the stage's changes into the file at `path`, or the NBD export of that URI, from which the stage was opened.
 ///
@@ -38,10 +40,10 @@ use crate::error::Result;
 /// On any error the file holds its old content, or there is a journal next to it from which [`recover()`] restores the old
 /// content.
 pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) -> Result<Committed> {
-    match ImageName::of(path) {
-        ImageName::File(path) => in_place::in_place(&RealHost, stage, path, options),
-        ImageName::Nbd(name) => export::commit(stage, name, options),
+    if is_nbd_name(path) {
+        return export::commit(stage, path, options);
     }
+    in_place::in_place(&RealHost, stage, path, options)
 }
 
 /// Finds out early, before the work, whether [`commit_in_place`] can write to the file at `path` at all.
@@ -52,10 +54,7 @@ pub fn commit_in_place(stage: &mut Stage, path: &Path, options: &CommitOptions) 
 /// that keeps its data in another file which the policy does not [allow to be written](PathPolicy::allows_writing). For
 /// what only another destination helps the error has no hint: the caller knows the commands for one.
 pub fn check_in_place(stage: &Stage, path: &Path, policy: &PathPolicy) -> Result<()> {
-    match ImageName::of(path) {
-        ImageName::File(path) => targets::check(stage, path, policy),
-        ImageName::Nbd(name) => export::check(stage, name),
-    }
+    if is_nbd_name(path) { export::check(stage, path) } else { targets::check(stage, path, policy) }
 }
 
 /// Writes the stage's changes as a new qcow2 file `out` whose backing file is `original`.

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::in_place::{Run, file_number};
 use crate::block::formats::qcow2::{Source, Target, Write};
 use crate::block::journal::{self, Entry, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
-use crate::block::{HostRun, StorageExt};
-use crate::error::{Error, Kind, Layer, Result};
+use crate::block::{HostRun, Storage, StorageExt};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::units::ImageOffset;
 
 /// The writes of the phases by file, offset and length.
@@ -127,6 +127,7 @@ impl Run<'_> {
             } else {
                 let mut old = vec![0; usize::try_from(piece).unwrap_or(0)];
                 storage.read_exact_at(place, &mut old).map_err(self.io("cannot read the image"))?;
+                self.refuse_changed(storage, place, &old)?;
                 Some(old)
             };
             let variants = writes.iter().map(|w| Ok(sector_sums(&self.content(w, at, piece)?)));
@@ -137,6 +138,21 @@ impl Run<'_> {
             at += piece;
         }
         Ok(())
+    }
+
+    /// Refuses a remote image of which the run read something else than it holds now: nothing but its content tells that
+    /// something wrote to it meanwhile.
+    fn refuse_changed(&self, storage: &dyn Storage, offset: u64, now: &[u8]) -> Result<()> {
+        let Some(parts) = self.stage.image().parts().filter(|_| storage.is_remote()) else { return Ok(()) };
+        let mut read = vec![0; now.len()];
+        parts.file.read_exact_at(offset, &mut read).map_err(self.io("cannot read the image"))?;
+        if read == now {
+            return Ok(());
+        }
+        Err(Error::refused(Layer::Block, "the export changed while winject worked on it")
+            .with_code(ErrorCode::FileChanged)
+            .path(self.path.display().to_string())
+            .hint("make sure that nothing else uses the disk, and run winject again"))
     }
 
     /// Records what an undo needs and recovery does not: what is new beyond the old ends, the clusters that become free,

@@ -275,16 +275,19 @@ const SLOW: [&str; 3] = ["--filter=delay", "file", "delay-write=15ms"];
 /// The client is killed: pending until it is recovered, then old or new as a whole.
 fn a_killed_edit_is_recovered() {
     let Some(bench) = Bench::new() else { return };
-    let mut seen = (0, 0);
+    // Old, new and half written before the recovery; old and new after it.
+    let (mut before, mut after) = ([0; 3], [0; 2]);
     let rounds = support::rounds(6, 20);
     for round in 0..rounds {
         let path = bench.fresh("served.raw");
         let server = Server::nbdkit(&[&SLOW[..], &[&path]].concat());
         let uri = server.uri();
         let mut child = bench.inject(&uri).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_for_journal(&bench, &mut child, Duration::from_millis(round * 300 / rounds));
+        wait_for_journal(&bench, &mut child, Duration::from_millis(round * 600 / rounds));
         child.kill().unwrap();
         child.wait().unwrap();
+        let found = disk_sha256(Path::new(&path));
+        before[if found == bench.old { 0 } else { 1 + usize::from(found != expected_fixture()) }] += 1;
         if bench.is_pending() {
             let dry = bench.run(&["recover", "--dry-run", &uri]);
             let is_whole = stdout(&dry).contains("Can be recovered");
@@ -301,10 +304,10 @@ fn a_killed_edit_is_recovered() {
         drop(server);
         let now = disk_sha256(Path::new(&path));
         assert!(now == bench.old || now == expected_fixture(), "round {round}: neither old nor new");
-        seen = if now == bench.old { (seen.0 + 1, seen.1) } else { (seen.0, seen.1 + 1) };
+        after[usize::from(now != bench.old)] += 1;
         assert!(!bench.is_pending());
     }
-    eprintln!("old {}, new {}", seen.0, seen.1);
+    eprintln!("{rounds} kills; old, new, half written: {before:?}; after the recovery old, new: {after:?}");
 }
 
 /// The server is killed: nothing is sent again, the message has the command, and with the server back it works.
@@ -388,6 +391,74 @@ fn a_journal_is_not_applied_to_another_disk() {
     assert_eq!(disk_sha256(Path::new(&path)), bench.old);
 }
 
+/// A server that is started anew has another socket: the disk is known by its content, and a copy from before is not meant.
+fn an_interrupted_edit_is_found_under_another_name() {
+    let Some(bench) = Bench::new() else { return };
+    let path = bench.fresh("served.raw");
+    let server = Server::nbdkit(&[&SLOW[..], &[&path]].concat());
+    let mut child = bench.inject(&server.uri()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_journal(&bench, &mut child, Duration::from_millis(120));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    drop(server);
+    let now = disk_sha256(Path::new(&path));
+    if now == bench.old || !bench.is_pending() {
+        return;
+    }
+    let twin = bench.fresh("twin.raw");
+    let server = Server::nbdkit(&["file", &twin]);
+    ok(&bench.run(&["inspect", &server.uri()]), "a copy from before the edit");
+    drop(server);
+    let server = Server::nbdkit(&["file", &path]);
+    let uri = server.uri();
+    let refused = bench.run(&["inspect", &uri]);
+    assert!(stderr(&refused).contains(&format!("winject recover '{uri}'")), "{}", stderr(&refused));
+    assert!(stdout(&bench.run(&["recover", "--dry-run", &uri])).contains("Can be recovered"));
+    ok(&bench.run(&["recover", &uri]), "recover");
+    drop(server);
+    let now = disk_sha256(Path::new(&path));
+    assert!(now == bench.old || now == expected_fixture());
+    assert_eq!(bench.journals(), [""; 0]);
+}
+
+/// A recovery is killed, too: the next one ends it.
+fn a_killed_recovery_is_recovered() {
+    let Some(bench) = Bench::new() else { return };
+    let path = bench.fresh("served.raw");
+    let server = Server::nbdkit(&[&SLOW[..], &[&path]].concat());
+    let uri = server.uri();
+    let mut child = bench.inject(&uri).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_journal(&bench, &mut child, Duration::from_millis(150));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for round in 0..4 {
+        let mut recovery = bench.command(&["recover", &uri]);
+        let mut recovery = recovery.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(60 + 40 * round));
+        recovery.kill().unwrap();
+        recovery.wait().unwrap();
+    }
+    ok(&bench.run(&["recover", &uri]), "recover");
+    drop(server);
+    let now = disk_sha256(Path::new(&path));
+    assert!(now == bench.old || now == expected_fixture(), "neither old nor new");
+    assert_eq!(bench.journals(), [""; 0]);
+}
+
+/// Two edits of one export on one machine: one after the other. The second one finds nothing to do, or is refused.
+fn two_edits_at_once_do_not_mix() {
+    let Some(bench) = Bench::new() else { return };
+    let path = bench.fresh("served.raw");
+    let server = Server::nbdkit(&[&SLOW[..], &[&path]].concat());
+    let uri = server.uri();
+    let edits = [(); 2].map(|()| bench.inject(&uri).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let done = edits.map(|edit| edit.wait_with_output().unwrap());
+    assert!(done.iter().any(|output| output.status.success()));
+    drop(server);
+    assert_eq!(disk_sha256(Path::new(&path)), expected_fixture());
+    assert_eq!(bench.journals(), [""; 0]);
+}
+
 /// An overlay over an export: QEMU finds the edited disk in it, and the export is as it was.
 fn an_overlay_over_an_export_is_read_by_qemu() {
     let Some(bench) = Bench::new() else { return };
@@ -422,5 +493,8 @@ tests![
     an_edit_whose_server_died_is_recovered,
     a_terminated_edit_takes_itself_back,
     a_journal_is_not_applied_to_another_disk,
+    an_interrupted_edit_is_found_under_another_name,
+    a_killed_recovery_is_recovered,
+    two_edits_at_once_do_not_mix,
     an_overlay_over_an_export_is_read_by_qemu,
 ];
