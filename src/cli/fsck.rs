@@ -1,5 +1,6 @@
 //! `winject fsck`: checks the NTFS volumes of an image.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::exit::ExitCode;
 use crate::job::{self, Junit, Step};
 use crate::ntfs::Overlaid;
-use crate::ntfs::check::{self, CheckOptions, CheckReport};
+use crate::ntfs::check::{self, CheckOptions, CheckReport, Pass};
 use crate::partition::{Content, Partition, PartitionView};
 
 #[derive(Debug, clap::Args)]
@@ -104,9 +105,17 @@ fn check_volumes(args: &Args, junit: &mut Junit, ui: &Ui) -> Result<ExitCode> {
     }
     let mut reports = Vec::new();
     for &partition in wanted.iter().filter(|p| p.content == Content::Ntfs) {
-        let progress = ui.phase(Step::CheckVolume.name(), &format!("Checking {}", partition.label()));
+        let label = partition.label();
+        let progress = ui.phase(Step::CheckVolume.name(), &format!("Checking {label}"));
         let volume = Overlaid::open(PartitionView::new(image, partition)?, args.replay.into())?;
-        let mut report = check::check(&volume, &CheckOptions::per_code(args.max))?;
+        let shown = Cell::new(Pass::Records);
+        let on_progress = |pass, done, total| {
+            if shown.replace(pass) != pass {
+                progress.phase("check-folders", &format!("Checking the folders of {label}"));
+            }
+            progress.set(done, total);
+        };
+        let mut report = check::check_with_progress(&volume, &CheckOptions::per_code(args.max), &on_progress)?;
         let replayed = volume.replay().is_some();
         for fault in &mut report.faults {
             // in the image, as in all other messages

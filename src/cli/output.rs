@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 
 use super::envelope::Envelope;
-use super::environment;
 use super::progress::{Progress, ProgressMode};
+use super::{environment, worker};
 use crate::error::Error;
 use crate::error_code::explain_command;
 use crate::escape::{self, escape};
@@ -217,7 +217,7 @@ impl Ui {
     /// Shows on the error output how far the command is, until the value is dropped, in the form of `--progress`.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        Progress::start(self.progress)
+        Progress::start(self.progress, worker::is_worker())
     }
 
     /// Shows the progress of a command with one phase: its name for programs, and what people read.

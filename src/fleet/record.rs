@@ -34,7 +34,7 @@ pub enum Event {
     Planned(Planned),
     /// An item begins.
     Started(Started),
-    /// An item goes on: a phase of its job begins, or a second of it has passed.
+    /// An item goes on: a second of it has passed.
     Progress(Progressed),
     /// An item has ended.
     Finished(Finished),

@@ -146,7 +146,9 @@ fn commit_staged(
     staged: &mut Staged,
 ) -> Result<()> {
     let stage = &mut staged.stage;
+    let report_progress = |done, total| observer.progress(done, total);
     let options = CommitOptions {
+        progress: Some(&report_progress),
         overwrite: request.overwrite_output,
         path_policy: request.path_policy.clone(),
         cancel: request.cancel.clone(),

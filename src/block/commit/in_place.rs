@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::export_mark;
+use super::meter::Meter;
 use super::options::{CommitOptions, Committed};
 use super::rollback::{self, Outcome};
 use super::settle::{Settled, settle};
@@ -71,7 +72,8 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
         warnings.push(DEVICE_WARNING.to_owned());
     }
     let purpose = Purpose { is_switch: edit.is_switch, is_kept: options.keep_undo };
-    let run = Run { host, stage, targets, edit, purpose, path, real_path: &real_path, cancel: &options.cancel };
+    let meter = Meter::new(options.progress, edit.phases.iter().flatten().map(|write| write.source.len()).sum());
+    let run = Run { host, stage, targets, edit, purpose, path, real_path: &real_path, cancel: &options.cancel, meter };
     let lengths = run.lengths()?;
     export_mark::refuse_growth(&*run.targets.image.storage, &lengths, path)?;
     let writer = run.write_journal(&journal, &lengths)?;
@@ -145,6 +147,7 @@ pub(super) struct Run<'a> {
     /// The same without symbolic links.
     pub real_path: &'a Path,
     pub cancel: &'a Cancel,
+    pub meter: Meter<'a>,
 }
 
 impl Run<'_> {
@@ -237,6 +240,7 @@ impl Run<'_> {
                     let piece = (write.source.len() - at).min(COPY_BYTES);
                     storage.write_at(write.offset.0 + at, &self.content(write, at, piece)?).map_err(&failed)?;
                     at += piece;
+                    self.meter.add(piece);
                 }
             }
             for (target, open) in self.targets.all() {

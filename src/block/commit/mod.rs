@@ -10,6 +10,7 @@ mod data_file;
 mod export;
 mod export_mark;
 mod in_place;
+mod meter;
 mod options;
 pub(super) mod other_name;
 mod output;

@@ -1,13 +1,14 @@
 //! What a commit is told, and what it tells.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::block::{Locking, PathPolicy};
 use crate::cancel::Cancel;
 
 /// What all kinds of commit are told.
-#[derive(Debug, Clone, Default)]
-pub struct CommitOptions {
+#[derive(Clone, Default)]
+pub struct CommitOptions<'a> {
     /// Replace an output file that already exists.
     pub overwrite: bool,
     /// How to treat other processes that have the image open.
@@ -18,6 +19,20 @@ pub struct CommitOptions {
     pub cancel: Cancel,
     /// Keep what an edit in place overwrites as the undo record next to the image.
     pub keep_undo: bool,
+    /// Called on the thread of the commit with the bytes that are written, and all of them: the journal and the image count.
+    pub progress: Option<&'a dyn Fn(u64, u64)>,
+}
+
+impl fmt::Debug for CommitOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { overwrite, locking, path_policy, keep_undo, .. } = self;
+        f.debug_struct("CommitOptions")
+            .field("overwrite", overwrite)
+            .field("locking", locking)
+            .field("path_policy", path_policy)
+            .field("keep_undo", keep_undo)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a commit did.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::meter::Meter;
 use super::options::{CommitOptions, Committed};
 use super::output::{Output, refuse_own_files, resolve_output};
 use crate::block::formats::qcow2::{Backing, GuestCluster, NewOverlay};
@@ -33,8 +34,9 @@ pub fn overlay(
     let output = Output::create(host, target, &files, options.locking, &options.cancel)?;
     let in_out = |e: Error| e.path(out.display().to_string());
     let mut image = NewOverlay::new(&**output.storage(), stage.len(), backing).map_err(in_out)?;
-    let mut bytes_written = 0;
-    let mut next = 0;
+    let (mut bytes_written, mut next) = (0, 0);
+    // Whole clusters are written: some more than is changed.
+    let meter = Meter::new(options.progress, stage.bytes_dirty());
     for (offset, length) in stage.dirty_ranges() {
         let first = (offset.0 / CLUSTER).max(next);
         let end = (offset.0 + length).div_ceil(CLUSTER);
@@ -42,6 +44,7 @@ pub fn overlay(
         for cluster in first..end {
             bytes_written += copy_cluster(stage, cluster, &mut image).map_err(in_out)?;
         }
+        meter.add(length);
         next = end.max(next);
     }
     image.finish().map_err(in_out)?;

@@ -40,6 +40,7 @@ impl Run<'_> {
     /// Writes, seals and returns the journal. On an error it is removed again.
     pub(super) fn write_journal(&self, path: &Path, files: &[JournalFile]) -> Result<JournalWriter<'_>> {
         let ranges = self.overwritten(files)?;
+        self.meter.expect(ranges.keys().map(|(_, _, length)| length).sum());
         let bytes: u64 =
             ranges.iter().map(|((_, _, length), writes)| length + writes.len() as u64 * (length / 128 + 4)).sum();
         let bytes = bytes + if self.purpose.is_kept { self.bytes_for_undo() } else { 0 };
@@ -136,6 +137,7 @@ impl Run<'_> {
             let added = writer.add(&Entry::Overwritten(record));
             added.map_err(self.io("cannot write the undo journal"))?;
             at += piece;
+            self.meter.add(piece);
         }
         Ok(())
     }

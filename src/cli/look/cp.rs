@@ -8,6 +8,7 @@ use crate::cli::output::size;
 use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
+use crate::job::Step;
 use crate::job::look::{Copied, CopyRequest, copy_out};
 
 #[derive(Debug, clap::Args)]
@@ -43,6 +44,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if place.paths.is_empty() {
         return Err(usage("no file to copy, or no destination given"));
     }
+    let progress = ui.phase(Step::Open.name(), Step::Open.title());
+    let show = |done, total| progress.set(done, total);
     let request = CopyRequest {
         paths: place.paths.clone(),
         destination: Path::new(destination),
@@ -50,8 +53,13 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         overwrite: args.overwrite,
         other_inputs: args.volume.bitlocker.inputs().cloned().collect(),
         cancel: signals::cancel(),
+        progress: progress.is_shown().then_some(&show as &dyn Fn(u64, u64)),
     };
-    let copied = place.look(&args.volume, ui, |files| copy_out(files, &request))?;
+    let copied = place.look(&args.volume, ui, |files| {
+        progress.phase("copy-files", "Copying files");
+        copy_out(files, &request)
+    })?;
+    drop(progress);
     answer(&copied, ui)?;
     let failed: Vec<_> = copied.skipped.iter().filter(|skipped| skipped.failed).collect();
     match failed.first() {

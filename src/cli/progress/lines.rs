@@ -57,7 +57,7 @@ pub struct ProgressLine<'a> {
 /// Prints lines to the error output.
 pub(super) struct Lines {
     is_json: bool,
-    /// When the last line of the phase was printed; `None`: it has none.
+    /// Time of the command at the last line of the phase; `None`: it has none.
     last: Option<Duration>,
     write: Box<dyn FnMut(&str) + Send>,
 }
@@ -106,6 +106,11 @@ impl Lines {
         Self { is_json: true, ..Self::plain() }
     }
 
+    /// JSON lines of a worker, whose phases neither begin nor end: its batch wants to know each second how far it is.
+    pub(super) fn brief_json() -> Self {
+        Self { last: Some(Duration::ZERO), ..Self::json() }
+    }
+
     /// A phase begins.
     pub(super) fn begin(&mut self, moment: &Moment<'_>) {
         self.last = None;
@@ -118,7 +123,7 @@ impl Lines {
 
     /// A phase takes its time.
     pub(super) fn go_on(&mut self, moment: &Moment<'_>) {
-        let since = self.last.map(|last| moment.phase_time.saturating_sub(last));
+        let since = self.last.map(|last| moment.job_time.saturating_sub(last));
         if self.is_json {
             if since.is_none_or(|since| since >= JSON_EVERY) {
                 self.put_json(moment, "running");
@@ -136,12 +141,12 @@ impl Lines {
     }
 
     fn put_plain(&mut self, moment: &Moment<'_>) {
-        self.last = Some(moment.phase_time);
+        self.last = Some(moment.job_time);
         (self.write)(&format!("{}{}", escape(moment.title), moment.details()));
     }
 
     fn put_json(&mut self, moment: &Moment<'_>, state: &str) {
-        self.last = Some(moment.phase_time);
+        self.last = Some(moment.job_time);
         let line = ProgressLine {
             schema: "winject/progress",
             version: ANSWER_VERSION,
@@ -223,6 +228,19 @@ mod tests {
         });
         let expected = [("begin", 0.0), ("running", 1.0), ("running", 2.0), ("running", 3.0), ("end", 4.0)];
         assert_eq!(told.collect::<Vec<_>>(), expected.map(|(state, time)| (state.to_owned(), time)));
+    }
+
+    #[test]
+    fn a_worker_prints_nothing_in_its_first_second() {
+        let (sender, receiver) = channel();
+        let write = move |text: &str| sender.send(text.to_owned()).unwrap();
+        let mut lines = Lines { write: Box::new(write), ..Lines::brief_json() };
+        for (job, phase) in [(250, 250), (750, 10), (1100, 360), (1350, 20), (2000, 670), (2200, 870)] {
+            lines.go_on(&moment("Copying", job, phase, 0, 0));
+        }
+        drop(lines);
+        let times: Vec<_> = receiver.iter().map(|line| line.split("\"seconds\":").nth(1).unwrap().to_owned()).collect();
+        assert_eq!(times, ["1.1}", "2.2}"]);
     }
 
     #[test]

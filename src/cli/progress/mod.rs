@@ -73,6 +73,8 @@ struct Shared {
     state: Mutex<State>,
     /// Wakes the thread: a phase has begun or ended, or the command is done. Wakes who waits for a free terminal, too.
     changed: Condvar,
+    /// Whether phases are not told when they begin and end, only looked at from time to time.
+    is_brief: bool,
 }
 
 #[derive(Debug, Default)]
@@ -114,21 +116,28 @@ impl Progress {
         Self { shared: None, thread: None }
     }
 
-    /// Begins to show progress; `Auto` shows nothing.
-    pub(super) fn start(mode: ProgressMode) -> Self {
+    /// Begins to show progress; `Auto` shows nothing. A worker tells less, see [`Lines::brief_json`].
+    pub(super) fn start(mode: ProgressMode, is_worker: bool) -> Self {
         let (shown, tick) = match mode {
             ProgressMode::Auto | ProgressMode::None => return Self::hidden(),
             ProgressMode::Bar => (Shown::Bar(Bar::default()), BAR_TICK),
             ProgressMode::Plain => (Shown::Lines(Lines::plain()), LINE_TICK),
+            ProgressMode::Json if is_worker => (Shown::Lines(Lines::brief_json()), LINE_TICK),
             ProgressMode::Json => (Shown::Lines(Lines::json()), LINE_TICK),
         };
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared::new(is_worker));
         let begun = Instant::now();
         let of_thread = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("progress".to_owned()).spawn(move || of_thread.show(shown, begun, tick));
         // Without a thread the progress stays hidden; the job is done all the same.
         thread.map_or_else(|_| Self::hidden(), |thread| Self { shared: Some(shared), thread: Some(thread) })
+    }
+
+    /// Whether anything is shown: what is only counted for it can be left out else.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.shared.is_some()
     }
 
     /// A phase begins, and the one before ends: its name for programs, and what people read, which may hold strings of an
@@ -139,6 +148,10 @@ impl Progress {
         let phase =
             Phase { name: name.to_owned(), title: title.to_owned(), begun: now, first: None, done: 0, total: 0 };
         let mut state = shared.lock();
+        if shared.is_brief {
+            state.phase = Some(phase);
+            return;
+        }
         state.end_phase(now);
         state.events.push(Event::Begun(phase.clone()));
         state.phase = Some(phase);
@@ -171,6 +184,9 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {
             let mut state = shared.lock();
+            if shared.is_brief {
+                state.phase = None;
+            }
             state.end_phase(Instant::now());
             state.is_done = true;
             shared.changed.notify_all();
@@ -206,6 +222,10 @@ impl Phase {
 }
 
 impl Shared {
+    fn new(is_brief: bool) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), is_brief }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -264,7 +284,9 @@ mod tests {
 
     #[test]
     fn a_progress_that_is_not_shown_takes_everything() {
-        for progress in [Progress::hidden(), Progress::start(ProgressMode::None), Progress::start(ProgressMode::Auto)] {
+        for progress in
+            [Progress::hidden(), Progress::start(ProgressMode::None, false), Progress::start(ProgressMode::Auto, true)]
+        {
             progress.phase("open", "Opening the image");
             progress.set(1, 2);
             assert!(progress.thread.is_none());
@@ -283,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_phase_ends_when_the_next_begins() {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared::new(false));
         let progress = Progress { shared: Some(Arc::clone(&shared)), thread: None };
         progress.phase("open", "Opening the image");
         progress.phase("copy", "Copying");

@@ -22,7 +22,6 @@ const CHUNK: usize = 1 << 20;
 const BLOCK: usize = 64 << 10;
 
 /// What is copied, and where to.
-#[derive(Debug)]
 pub struct CopyRequest<'a> {
     /// Paths in the volume, with wildcards; see [`select`].
     pub paths: Vec<String>,
@@ -36,6 +35,8 @@ pub struct CopyRequest<'a> {
     pub other_inputs: Vec<PathBuf>,
     /// Stops the copying when another thread requests it; what was copied by then stays.
     pub cancel: Cancel,
+    /// Called with the bytes that are copied, and all of them. The files are counted for it first.
+    pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
 
 /// What was copied.
@@ -85,7 +86,8 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
         return Err(usage("a folder is not copied", folder.path.clone(), "copy it with all that lies in it: -r"));
     }
     let inputs = files.image_files.iter().chain(&request.other_inputs).cloned().collect();
-    let mut copy = Copy { files, request, inputs, done: Copied::default(), buf: vec![0; CHUNK] };
+    let total = if request.progress.is_some() { count_bytes(files, &sources, &request.cancel)? } else { 0 };
+    let mut copy = Copy { files, request, inputs, done: Copied::default(), buf: vec![0; CHUNK], total };
     let destination = request.destination;
     let shown = destination.display().to_string();
     match (sources.as_slice(), destination.is_dir()) {
@@ -108,6 +110,25 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
         (several, true) => several.iter().try_for_each(|found| copy.add_to_folder(found, destination))?,
     }
     Ok(copy.done)
+}
+
+/// Bytes of all files that these lead to. A file that cannot be looked at counts for nothing: its copy says why.
+fn count_bytes(files: &Files<'_>, sources: &[Found], cancel: &Cancel) -> Result<u64> {
+    let mut total: u64 = 0;
+    for source in sources {
+        walk(files, source, false, &mut |_, found| {
+            cancel.check()?;
+            if found.node.kind == NodeKind::File || !found.stream.is_empty() {
+                let size = match found.stream.is_empty() {
+                    true => files.details(&found.node).map(|details| details.size),
+                    false => files.open_content(&found.node, &found.stream).map(|content| content.length()),
+                };
+                total = total.saturating_add(size.unwrap_or(0));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(total)
 }
 
 /// Shows the content of a file, piece by piece.
@@ -173,6 +194,8 @@ struct Copy<'a, 'f> {
     inputs: Vec<PathBuf>,
     done: Copied,
     buf: Vec<u8>,
+    /// Bytes of all files, if they were counted.
+    total: u64,
 }
 
 impl Copy<'_, '_> {
@@ -259,20 +282,32 @@ impl Copy<'_, '_> {
         self.request.cancel.reach(Reached::CommitPoint);
         self.done.files += 1;
         self.done.bytes += length;
+        self.report(0);
         Ok(())
+    }
+
+    /// Tells how far the copying is: the files that are done, and so many bytes of the next.
+    fn report(&self, bytes: u64) {
+        if let Some(progress) = self.request.progress {
+            progress(self.done.bytes.saturating_add(bytes).min(self.total), self.total);
+        }
     }
 
     /// Writes the content, holes for zeros; returns its length.
     fn fill(&mut self, found: &Found, content: &Opened<'_>, output: &AtomicFile<'_>) -> Result<u64> {
         let cannot = output.target().cannot();
         let cancel = &self.request.cancel;
-        read_data(content, found, &mut self.buf, &mut |offset, piece| {
+        let mut buf = std::mem::take(&mut self.buf);
+        let copied = read_data(content, found, &mut buf, &mut |offset, piece| {
             cancel.check()?;
+            self.report(offset);
             for (i, block) in piece.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|&byte| byte != 0)) {
                 output.storage().write_at(offset + (i * BLOCK) as u64, block).map_err(&cannot)?;
             }
             Ok(())
-        })?;
+        });
+        self.buf = buf;
+        copied?;
         output.storage().set_len(content.length()).map_err(&cannot)?;
         Ok(content.length())
     }

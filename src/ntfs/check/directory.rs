@@ -37,9 +37,15 @@ fn id_of(record: u64, row: Row) -> FileId {
 
 impl Scan<'_> {
     /// Walks the index `$I30` of every directory that was read.
-    pub(super) fn check_directories(&mut self) -> Result<()> {
-        for number in self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX) {
+    pub(super) fn check_directories(&mut self, on_progress: &dyn Fn(u64, u64)) -> Result<()> {
+        let folders = self.table.with(flag::SCANNED | flag::IN_USE | flag::INDEX);
+        let size = self.context.record_size();
+        let total = (folders.len() as u64).saturating_mul(size);
+        let mut done: u64 = 0;
+        for number in folders {
             self.check_directory(number)?;
+            done = done.saturating_add(size);
+            on_progress(done, total);
         }
         let suspects: Vec<u64> =
             self.table.rows().filter(|(_, row)| row.is_file() && row.names != 0).map(|(n, _)| n).collect();

@@ -60,7 +60,31 @@ use crate::ntfs::units::RecordNumber;
 /// # Errors
 /// Only when the device cannot be read; whatever is wrong with the volume is in the report.
 pub fn check<D: VolumeRead>(device: &D, options: &CheckOptions) -> Result<CheckReport> {
-    run(device, *options, None)
+    run(device, *options, None, &|_, _, _| ())
+}
+
+/// A part of the check of a whole volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Reads all file records.
+    Records,
+    /// Reads the index of each folder.
+    Folders,
+}
+
+/// Told how far a check is: the pass, and how many bytes of file records it has done of how many.
+pub type OnProgress<'a> = &'a dyn Fn(Pass, u64, u64);
+
+/// Like [`check`], and tells how far it is.
+///
+/// # Errors
+/// Those of [`check`].
+pub fn check_with_progress<D: VolumeRead>(
+    device: &D,
+    options: &CheckOptions,
+    on_progress: OnProgress<'_>,
+) -> Result<CheckReport> {
+    run(device, *options, None, on_progress)
 }
 
 /// Checks the given records, the files they belong to, the directories that name them, their bits in both bitmaps, and
@@ -74,10 +98,15 @@ pub fn check_touched<D: VolumeRead>(
     records: &[RecordNumber],
     options: &CheckOptions,
 ) -> Result<CheckReport> {
-    run(device, CheckOptions { is_partial: true, ..*options }, Some(records))
+    run(device, CheckOptions { is_partial: true, ..*options }, Some(records), &|_, _, _| ())
 }
 
-fn run(device: &dyn VolumeRead, options: CheckOptions, records: Option<&[RecordNumber]>) -> Result<CheckReport> {
+fn run(
+    device: &dyn VolumeRead,
+    options: CheckOptions,
+    records: Option<&[RecordNumber]>,
+    on_progress: OnProgress<'_>,
+) -> Result<CheckReport> {
     let mut context = match Context::open(device, options)? {
         Ok(context) => context,
         Err(report) => return Ok(report),
@@ -86,11 +115,11 @@ fn run(device: &dyn VolumeRead, options: CheckOptions, records: Option<&[RecordN
     if let Some(table) = volume::check_upcase(&context)? {
         context.upcase = table;
     }
-    check_parts(&context, records)?;
+    check_parts(&context, records, on_progress)?;
     Ok(context.into_report())
 }
 
-fn check_parts(context: &Context<'_>, records: Option<&[RecordNumber]>) -> Result<()> {
+fn check_parts(context: &Context<'_>, records: Option<&[RecordNumber]>, on_progress: OnProgress<'_>) -> Result<()> {
     volume::check_attribute_definitions(context)?;
     volume::check_information(context)?;
     volume::check_log(context)?;
@@ -100,7 +129,7 @@ fn check_parts(context: &Context<'_>, records: Option<&[RecordNumber]>) -> Resul
     let ids = if touches_security { secure::check(context)? } else { None };
     let mut scan = Scan::new(context, ids);
     match records {
-        None => scan.read_all()?,
+        None => scan.read_all(&|done, total| on_progress(Pass::Records, done, total))?,
         Some(records) => {
             let mut wanted: BTreeSet<u64> = records.iter().map(|r| r.0).collect();
             scan.read_records(&wanted)?;
@@ -110,7 +139,7 @@ fn check_parts(context: &Context<'_>, records: Option<&[RecordNumber]>) -> Resul
     }
     scan.check_cluster_bitmap()?;
     scan.check_record_bitmap()?;
-    scan.check_directories()?;
+    scan.check_directories(&|done, total| on_progress(Pass::Folders, done, total))?;
     if records.is_none() {
         scan.check_reachability();
         if let Some(ids) = &scan.security_ids {

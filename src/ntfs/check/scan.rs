@@ -54,8 +54,8 @@ impl<'c> Scan<'c> {
         }
     }
 
-    /// Reads all of `$MFT`.
-    pub(super) fn read_all(&mut self) -> Result<()> {
+    /// Reads all of `$MFT`; `on_progress` gets the bytes that were read, and all of them.
+    pub(super) fn read_all(&mut self, on_progress: &dyn Fn(u64, u64)) -> Result<()> {
         let size = self.context.record_size();
         let per_chunk = (CHUNK / size).max(1);
         let mut chunk = Vec::new();
@@ -68,6 +68,7 @@ impl<'c> Scan<'c> {
                 self.check_record(number, block)?;
             }
             first += count;
+            on_progress(first.saturating_mul(size), self.context.record_count.saturating_mul(size));
         }
         for base in self.table.with(flag::LIST) {
             self.check_listed_file(base)?;

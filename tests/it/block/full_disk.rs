@@ -163,7 +163,7 @@ fn changed(image: &Path) -> Stage {
     stage
 }
 
-fn options(image: &Path, keep_undo: bool) -> CommitOptions {
+fn options(image: &Path, keep_undo: bool) -> CommitOptions<'static> {
     let path_policy = PathPolicy::default().allow(image.with_file_name("data.bin"));
     CommitOptions { path_policy, keep_undo, ..CommitOptions::default() }
 }

@@ -138,11 +138,37 @@ fn judge_all(at: &Path, documents: &[(String, Value)], python: &Path, script: &P
     assert_eq!(used, names, "{text}");
 }
 
-/// The JSON lines of a run; its phases begin and end one after the other.
+/// The JSON lines of runs whose phases begin and end one after the other; what is written, read or copied is counted to its end.
 fn progress_lines(at: &Path) -> Vec<Value> {
-    let mut command = winject();
-    command.current_dir(at).args("inject win10.qcow2 --drivers drivers -q --progress json -o copied.raw".split(' '));
-    let output = succeed(&mut command);
+    let staged = ["open", "inspect", "choose-drivers", "plan", "stage", "check-volume"];
+    let with = |last: &[&'static str]| staged.into_iter().chain(last.iter().copied()).collect::<Vec<_>>();
+    let mut all = Vec::new();
+    for (command, phases, counted) in [
+        ("inject win10.qcow2 --drivers drivers -o copied.raw", with(&["copy"]), "copy"),
+        (
+            "inject win10.qcow2 --drivers drivers --overlay over.qcow2",
+            with(&["verify", "commit-overlay"]),
+            "commit-overlay",
+        ),
+        ("fsck win10.qcow2 --partition 3", vec!["check-volume", "check-folders"], "check-volume"),
+        ("fsck win10.qcow2 --partition 3", vec!["check-volume", "check-folders"], "check-folders"),
+        ("cp -r win10.qcow2 /Windows copied", vec!["open", "copy-files"], "copy-files"),
+        ("inject win10.qcow2 --drivers drivers --in-place", with(&["verify", "commit"]), "commit"),
+    ] {
+        let lines = lines_of(at, command, &phases);
+        let last = lines.iter().rfind(|line| line["phase"] == counted).unwrap();
+        assert!(last["done"].as_u64() > Some(0) && last["done"] == last["total"], "{command}: {last}");
+        all.extend(lines);
+    }
+    all
+}
+
+/// The lines of a command that has these phases.
+fn lines_of(at: &Path, command: &str, expected: &[&str]) -> Vec<Value> {
+    let mut run = winject();
+    run.current_dir(at).args(command.split(' ')).args(["-q", "--progress", "json"]);
+    let output = run.output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{command}: {}", stderr(&output));
     let lines: Vec<Value> = stderr(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let mut open: Option<&Value> = None;
     let mut phases = Vec::new();
@@ -158,10 +184,7 @@ fn progress_lines(at: &Path) -> Vec<Value> {
         }
     }
     assert_eq!(open, None);
-    let expected = ["open", "inspect", "choose-drivers", "plan", "stage", "check-volume", "copy"];
-    assert_eq!(phases, expected);
-    let copied = lines.last().unwrap();
-    assert!(copied["done"].as_u64() > Some(0) && copied["done"] == copied["total"], "{copied}");
+    assert_eq!(phases, expected, "{command}");
     lines
 }
 
