@@ -83,6 +83,14 @@ codes! {
     /// No destination was given.
     NoDestination "no-destination",
 
+    // Batches.
+    /// Another run of a batch writes into the results folder.
+    ResultsInUse "results-in-use",
+    /// The results folder has no space.
+    ResultsFull "results-full",
+    /// A worker of a batch needs more memory than its part.
+    WorkerMemory "worker-memory",
+
     // NBD.
     /// The URI of an NBD export cannot be used.
     NbdUri "nbd-uri",

@@ -106,7 +106,11 @@ pub fn xml(text: &str) -> String {
 pub fn json(document: String) -> String {
     use fmt::Write as _;
     let is_special = |c: char| is_steering(c) && c != '\n';
-    if !document.contains(is_special) {
+    // Documents are long, and almost all of their bytes are plain.
+    let is_plain = |byte: u8| matches!(byte, b'\n' | b' '..=b'~');
+    let char_at = |at: usize| document.get(at..)?.chars().next();
+    let mut others = document.bytes().enumerate().filter(|(_, byte)| !is_plain(*byte));
+    if others.all(|(at, _)| char_at(at).is_none_or(|c| !is_special(c))) {
         return document;
     }
     let mut out = String::with_capacity(document.len() + 64);

@@ -1,6 +1,6 @@
 //! Exit codes of the command, as one documented public type.
 
-use crate::error::Kind;
+use crate::error::{Error, ErrorCode, Kind};
 
 /// The exit code of the process. The numbers are a promise to scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,8 +31,17 @@ pub enum ExitCode {
     /// A defect of winject.
     Bug = 70,
     /// Only for `batch`: a further attempt without any change can succeed (`EX_TEMPFAIL` of sysexits.h): an image was in use, a
-    /// worker was killed, the host had no space, the batch was stopped.
+    /// worker was killed, the host had no space, the batch was stopped, another run writes into the same results.
     TryAgain = 75,
+}
+
+impl From<&Error> for ExitCode {
+    fn from(error: &Error) -> Self {
+        match error.code() {
+            ErrorCode::ResultsInUse | ErrorCode::ResultsFull => Self::TryAgain,
+            _ => error.kind().into(),
+        }
+    }
 }
 
 impl From<Kind> for ExitCode {

@@ -18,7 +18,7 @@ use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, Step};
+use crate::job::{self, Destination, FinishedOutput, Step};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -134,9 +134,11 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("add --drivers PATH, or leave the option out"));
     }
     let request = spec.request()?;
-    if worker::is_worker() && job::find_finished_output(&request)?.is_some() {
+    if worker::is_worker()
+        && let Some(finished) = job::find_finished_output(&request)?
+    {
         worker::note_done_before();
-        return Ok(ExitCode::Done);
+        return show_finished(&finished, &spec, ui).map(|()| ExitCode::Done);
     }
     job::check_outputs(&request, &[])?;
     let Some(Destination::Standalone { path, format, compression, checksum }) = &spec.output.named()? else {
@@ -200,6 +202,32 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         ui.answer(&escape(&format!("{sum}  {to}")));
     }
     Ok(ExitCode::Done)
+}
+
+/// Shows the answer for an output that an earlier run wrote.
+fn show_finished(finished: &FinishedOutput, spec: &InjectSpec, ui: &Ui) -> Result<()> {
+    let FinishedOutput { report, virtual_size } = finished;
+    let Some(Destination::Standalone { path, format, .. }) = &spec.output.named()? else { return Ok(()) };
+    let cannot = |error| Error::io(Layer::Host, "cannot find the length of the output", error);
+    let file_length = std::fs::metadata(path).map_err(|error| cannot(error).path(path.display().to_string()))?.len();
+    let sha256 = report.run.output_sha256.clone();
+    let written = Written { bytes_read: report.run.bytes_read, bytes_written: 0, file_length, sha256: sha256.clone() };
+    let answer = Answer {
+        image: spec.image.display().to_string(),
+        format: report.run.image_format.clone().unwrap_or_default(),
+        output: path.display().to_string(),
+        output_format: format.to_string(),
+        dry_run: false,
+        virtual_size: *virtual_size,
+        written: Some(written),
+    };
+    if ui.is_json() {
+        ui.json_answer("convert", &answer)?;
+    }
+    if let Some(sum) = sha256 {
+        ui.answer(&escape(&format!("{sum}  {}", path.display())));
+    }
+    Ok(())
 }
 
 fn with_progress(stage: &Stage, out: &Path, options: &ConvertOptions<'_>, ui: &Ui) -> Result<Converted> {

@@ -9,7 +9,7 @@ use crate::error::{Kind, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::report::RemovalRecord;
-use crate::job::{self, Destination, InjectRequest, Machine, Observer, Report, Step};
+use crate::job::{self, Destination, FinishedOutput, InjectRequest, Machine, Observer, Report, Step};
 
 /// Runs an injection.
 ///
@@ -21,21 +21,31 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let machine = &spec.guest.machine;
     machine.prepare(&request, ui)?;
     if worker::is_worker()
-        && let Some(report) = job::find_finished_output(&request)?
+        && let Some(FinishedOutput { report, .. }) = job::find_finished_output(&request)?
     {
         worker::note_done_before();
         // The batch may have been stopped before they were written.
         let written = write_reports(&report, reports, ui);
-        return show_outcome(&report, ui).and(written).map(|()| ExitCode::Done);
+        show_outcome(&report, ui)?;
+        let described = describe_machine(spec, &report, ui);
+        return written.and(described).map(|()| ExitCode::Done);
     }
-    job::check_text_outputs(&request, reports, &machine.outputs().collect::<Vec<_>>())?;
+    // Of a worker that edits in place, an earlier run may have written the description: it is compared when it is made.
+    let may_exist = worker::is_worker() && request.destination == Destination::InPlace;
+    let texts: Vec<_> = machine.outputs().filter(|(_, path)| !may_exist || !path.is_file()).collect();
+    job::check_text_outputs(&request, reports, &texts)?;
     carry_out_and(
         &request,
         reports,
         ui,
         |observer, report| job::inject_into(&request, observer, report),
-        |report| machine.show(|| Machine::of_report(report), spec.output.overwrite, &report.image_files, ui),
+        |report| describe_machine(spec, report, ui),
     )
+}
+
+fn describe_machine(spec: &InjectSpec, report: &Report, ui: &Ui) -> Result<()> {
+    let machine = &spec.guest.machine;
+    machine.show(|| Machine::of_report(report), spec.output.overwrite, &report.image_files, ui)
 }
 
 /// Runs a job that does what `request` says, writes its report to the files `reports`, and shows the outcome.

@@ -79,7 +79,7 @@ impl<'a> Answer<'a> {
             expected,
             found,
             hint: error.hint_text(),
-            exit_code: ExitCode::from(error.kind()) as u8,
+            exit_code: ExitCode::from(error) as u8,
         };
         Self { error }
     }
@@ -96,14 +96,19 @@ pub(super) fn report(error: &Error, ui: &Ui) {
     report_json(error, ui);
 }
 
+/// What clap found wrong with a command line, on one line.
+pub(super) fn usage_message(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let message = lines.join(" ");
+    message.strip_prefix("error: ").unwrap_or(&message).to_owned()
+}
+
 /// What clap found wrong with the command line, as an error like all others.
 pub(super) fn usage_error(error: &clap::Error) -> Error {
+    let message = usage_message(error);
     let text = error.to_string();
-    let mut lines = text.lines().map(str::trim);
-    let message: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
-    let message = message.join(" ");
-    let message = message.strip_prefix("error: ").unwrap_or(&message);
-    let rest: Vec<&str> = lines.collect();
+    let rest: Vec<&str> = text.lines().map(str::trim).skip_while(|line| !line.is_empty()).collect();
     let tips: Vec<&str> = rest.iter().filter_map(|line| line.strip_prefix("tip: ")).collect();
     let usage = rest.iter().find_map(|line| line.strip_prefix("Usage: "));
     let hint = match (tips.iter().find(|tip| !tip.starts_with("to pass '")), usage) {

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Ui;
 use super::text_file::TextFile;
+use super::{Ui, worker};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::host;
 use crate::job::{InjectRequest, Machine, MachineKind};
 
 /// What a description is called in messages.
@@ -94,6 +95,10 @@ impl MachineArgs {
             ui.document(&text);
             return Ok(());
         };
+        // A worker may come again after it had written everything.
+        if worker::is_worker() && host::read(path, text.len() as u64).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
         TextFile { what: MACHINE, path, overwrite }.write(text.as_bytes(), sources, || ())?;
         ui.note(&format!("machine written: {}", path.display()));
         Ok(())

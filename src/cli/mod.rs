@@ -99,6 +99,10 @@ pub struct Cli {
     /// Run as a worker of the batch with this process id
     #[arg(long, global = true, hide = true, value_name = "PID")]
     worker: Option<u32>,
+
+    /// Of a worker: bytes of memory that it may have
+    #[arg(long, global = true, hide = true, value_name = "BYTES")]
+    worker_memory: Option<u64>,
 }
 
 const AFTER_HELP: &str = "\
@@ -210,7 +214,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let progress = environment::progress(cli.progress, cli.quiet, cli.verbose);
     let mode = progress.as_ref().map_or(ProgressMode::None, |mode| *mode);
     let ui = ui.with_progress(mode);
-    let as_worker = |()| cli.worker.map_or(Ok(()), worker::begin);
+    let as_worker = |()| cli.worker.map_or(Ok(()), |batch| worker::begin(batch, cli.worker_memory));
     let done = progress.and_then(|_| environment::start_log(cli.verbose)).and_then(as_worker).and_then(|()| {
         // Before the first thread: what this one gives up, those that it starts do not have either.
         // A batch reads no image but in a thread that does the same, and each worker restricts itself.
@@ -232,7 +236,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 failure::report(&error, &ui);
             }
             signals::end_if_received(Some(&error));
-            error.kind().into()
+            (&error).into()
         }
     }
 }

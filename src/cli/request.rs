@@ -66,6 +66,7 @@ impl InjectSpec {
             state: guest.state.overrides(),
             skip_volume_check: guest.check.skip_volume_check,
             trusts_unchanged: worker::is_worker(),
+            memory: worker::memory(),
             policy: Policy { signature: guest.signature_policy.into() },
             options: self.options()?,
             packages_only: guest.packages_only,

@@ -2,16 +2,34 @@
 //! the error output says what only it knows.
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
 
 use super::signals;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape;
 use crate::fleet::worker::{REPORT_SCHEMA, WorkerError, WorkerReport};
+
+/// Has the kernel give this process no more than so many bytes of writable memory: heap, stacks of threads, anonymous mappings.
+/// The code of the program, and address space that is only reserved, do not count. An allocation beyond it ends the process, and
+/// no core file is left in the folder of the images.
+fn limit_memory(bytes: u64) {
+    let limit = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    // A limit that is lower already stays.
+    let limits = setrlimit(Resource::Data, limit(bytes)).and_then(|()| setrlimit(Resource::Core, limit(0)));
+    if let Err(error) = limits {
+        tracing::warn!(%error, "cannot limit the memory of the worker");
+    }
+}
+
+/// Bytes of memory that this process may have, if its batch limits it.
+pub(super) fn memory() -> Option<u64> {
+    MEMORY.get().copied()
+}
 
 /// Whether this process is a worker.
 static IS_WORKER: AtomicBool = AtomicBool::new(false);
@@ -19,12 +37,20 @@ static IS_WORKER: AtomicBool = AtomicBool::new(false);
 /// Whether the job had been done before this run.
 static IS_DONE_BEFORE: AtomicBool = AtomicBool::new(false);
 
-/// Has this process be told to stop, as by a user, when its batch dies; `batch` is the batch's process id.
+/// Bytes of memory that this worker may have.
+static MEMORY: OnceLock<u64> = OnceLock::new();
+
+/// Has this process be told to stop, as by a user, when its batch dies; `batch` is the batch's process id. Its memory is
+/// limited to so many bytes.
 ///
 /// # Errors
 /// [`Kind::Cancelled`] when the batch is gone already.
-pub(super) fn begin(batch: u32) -> Result<()> {
+pub(super) fn begin(batch: u32, memory: Option<u64>) -> Result<()> {
     IS_WORKER.store(true, Ordering::Relaxed);
+    if let Some(bytes) = memory {
+        let _ = MEMORY.set(bytes);
+        limit_memory(bytes);
+    }
     // Where the kernel cannot do it, the worker finishes its item.
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
     let parent = i32::try_from(batch).ok().and_then(Pid::from_raw);

@@ -100,19 +100,38 @@ pub fn refuse_equal_ids(items: &[Item]) -> Result<()> {
     Ok(())
 }
 
-/// Leaves one item for each file: a second one of the same first disk, by whatever name or link, is skipped.
-/// `image` gives that disk.
+/// What tells one image from another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImageKey {
+    /// The file, by whatever name or link.
+    File((u64, u64)),
+    /// The name of a file that is not there, or of an export.
+    Name(PathBuf),
+}
+
+impl ImageKey {
+    /// The key of the image of this name in `folder`.
+    #[must_use]
+    pub fn of(image: &Path, folder: &Path) -> Self {
+        let path = folder.join(image);
+        file_key(&path).map_or_else(|| Self::Name(path.components().collect()), Self::File)
+    }
+}
+
+/// Leaves one item for each image: a second one of the same first disk, by whatever name or link, is skipped, as is one of the
+/// same name where no such file exists. `image` gives that disk.
 pub fn remove_equal_files<T>(
     items: &mut Vec<T>,
     image: impl Fn(&T) -> &Path,
     folder: &Path,
     skipped: &mut Vec<Skipped>,
 ) {
-    let mut seen: BTreeMap<(u64, u64), String> = BTreeMap::new();
+    let mut seen: BTreeMap<ImageKey, String> = BTreeMap::new();
     items.retain(|item| {
-        let Some(key) = file_key(&folder.join(image(item))) else { return true };
+        let key = ImageKey::of(image(item), folder);
         if let Some(first) = seen.get(&key) {
-            let reason = format!("the same file as {first}");
+            let what = if matches!(key, ImageKey::File(_)) { "file" } else { "name" };
+            let reason = format!("the same {what} as {first}");
             skipped.push(Skipped { image: image(item).display().to_string(), reason });
             return false;
         }
@@ -171,10 +190,11 @@ mod tests {
             std::fs::write(at(name), name).unwrap();
         }
         std::fs::hard_link(at("a"), at("a2")).unwrap();
-        let mut items: Vec<Item> = ["base", "a", "a2", "b", "none"].map(|name| item(&at(name))).into();
+        let mut items: Vec<Item> = ["base", "a", "a2", "b", "none", "./none"].map(|name| item(&at(name))).into();
         let mut skipped = Vec::new();
         remove_equal_files(&mut items, Item::image, Path::new(""), &mut skipped);
-        assert_eq!((items.len(), skipped.len()), (4, 1));
+        assert_eq!((items.len(), skipped.len()), (4, 2));
+        assert!(skipped[1].reason.starts_with("the same name as"), "{skipped:?}");
         let needed = items.iter().map(|item| match item.image().file_name().unwrap().to_str().unwrap() {
             "a" | "b" => vec![item.image().to_owned(), at("base")],
             _ => vec![item.image().to_owned()],
@@ -183,6 +203,6 @@ mod tests {
         remove_needed_files(&mut items, Path::new(""), &needed, &mut skipped);
         let left: Vec<_> = items.iter().map(|item| item.image().to_owned()).collect();
         assert_eq!(left, [at("a"), at("b"), at("none")]);
-        assert!(skipped[1].reason.contains("needs"), "{skipped:?}");
+        assert!(skipped[2].reason.contains("needs"), "{skipped:?}");
     }
 }

@@ -15,12 +15,23 @@ pub const LIST_BYTES_MAX: u64 = 64 << 20;
 /// Most images of one batch.
 const IMAGES_MAX: usize = 1_000_000;
 
-/// The paths of a list: separated by NUL if it has one, else each on a line of its own. They are taken as they stand.
+/// The paths of a list: separated by NUL if it has one, else each on a line of its own. They are taken as they stand, but for
+/// what a program of Windows adds: a byte order mark, and a carriage return at the end of every line.
 #[must_use]
 pub fn parse_list(bytes: &[u8]) -> Vec<PathBuf> {
-    let separator = if bytes.contains(&0) { 0 } else { b'\n' };
-    let paths = bytes.split(|byte| *byte == separator).filter(|path| !path.is_empty());
-    paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
+    let path = |path: &[u8]| PathBuf::from(OsStr::from_bytes(path));
+    if bytes.contains(&0) {
+        return bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(path).collect();
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    // One name alone may end so; a last line without an end has none of the two.
+    let has_returns = bytes.split_inclusive(|byte| *byte == b'\n').all(|line| match line {
+        [b'\n'] => false,
+        line => !line.ends_with(b"\n") || line.ends_with(b"\r\n"),
+    });
+    let lines = bytes.split(|byte| *byte == b'\n');
+    let lines = lines.map(|line| if has_returns { line.strip_suffix(b"\r").unwrap_or(line) } else { line });
+    lines.filter(|line| !line.is_empty()).map(path).collect()
 }
 
 /// The images that an argument stands for: a file of exactly this name, else those that the pattern matches, sorted. `folder`
@@ -145,9 +156,15 @@ fn entries_of(folder: &Path) -> Result<Vec<(OsString, bool)>> {
     }
 }
 
-/// Whether a pattern may mean this file: not a folder, and not one of the files that winject leaves next to images.
+/// Whether a pattern may mean this file: not a folder, and not one of the files that winject leaves next to images. A link that
+/// leads to no file is an image that is missing, and no reason to leave it out without a word.
 fn is_image_name(path: &Path) -> bool {
-    !is_reserved(path) && std::fs::metadata(path).is_ok_and(|meta| !meta.is_dir())
+    use std::io::ErrorKind::NotFound;
+    !is_reserved(path)
+        && match std::fs::metadata(path) {
+            Ok(meta) => !meta.is_dir(),
+            Err(error) => error.kind() == NotFound && path.is_symlink(),
+        }
 }
 
 /// The command that lists the folder of a pattern up to its first wildcard.
@@ -167,6 +184,10 @@ mod tests {
         assert_eq!(paths(b"a\nb c\n\n*.raw"), ["a", "b c", "*.raw"]);
         assert_eq!(paths(b"a\nb\0c\0"), ["a\nb", "c"]);
         assert!(paths(b"").is_empty());
+        assert_eq!(paths(b"\xef\xbb\xbfa\r\nb c\r\n\r\nd"), ["a", "b c", "d"]);
+        // A name that ends so among others is what it is.
+        assert_eq!(paths(b"a\r\nb\n"), ["a\r", "b"]);
+        assert_eq!(paths(b"a\r\0b\r\0"), ["a\r", "b\r"]);
         assert_eq!(parse_list(b"\xff\n")[0].as_os_str().as_bytes(), b"\xff");
     }
 
@@ -180,6 +201,7 @@ mod tests {
         let odd = OsStr::from_bytes(b"odd-\xff.img");
         std::fs::write(at.join(odd), b"x").unwrap();
         std::fs::create_dir(at.join("d.raw")).unwrap();
+        std::os::unix::fs::symlink("nowhere", at.join("lost.vmdk")).unwrap();
         for name in ["deep/er/c.img", "deep/.snapshots/c.img"] {
             std::fs::create_dir_all(at.join(name).parent().unwrap()).unwrap();
             std::fs::write(at.join(name), b"x").unwrap();
@@ -187,6 +209,7 @@ mod tests {
         let found = |pattern: &str| expand(Path::new(pattern), at).unwrap();
         assert_eq!(found("*.raw*"), ["[x].raw", "a.raw", "b.raw"].map(PathBuf::from));
         assert_eq!(found("*.img"), [PathBuf::from(odd)]);
+        assert_eq!(found("*.vmdk"), [PathBuf::from("lost.vmdk")]);
         assert_eq!(found("**/*.img"), [PathBuf::from("deep/er/c.img"), PathBuf::from(odd)]);
         assert_eq!(found("./d*/*/[c].img"), [PathBuf::from("deep/er/c.img")]);
         let absolute = at.join("?.raw");

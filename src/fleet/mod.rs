@@ -9,6 +9,8 @@
 //! A worker is the command of one image, so that a crash, a lack of memory or a hostile image costs its item only, and the
 //! sandbox holds for each image alone. Nothing here opens an image, prints or reads the environment.
 
+mod answer;
+mod conclusion;
 pub mod files;
 pub mod item;
 mod junit;

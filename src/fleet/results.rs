@@ -3,14 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use super::answer::Answer;
 use super::item::safe_name;
-use super::record::{EVENTS_FILE, Event, Finished, ITEM_SCHEMA, ITEMS_FOLDER, ItemResult, VERSION, Versioned};
+use super::record::{EVENTS_FILE, Event, Finished, ITEM_SCHEMA, ITEMS_FOLDER, VERSION, Versioned};
+
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape;
-use crate::host::{self, AppendedFile, AtomicFile, Target, create_folder, folder_of};
+use crate::host::{self, AppendedFile, AtomicFile, Target, create_folder, folder_of, remove_leftovers_in};
 
 /// An open results folder. No other run writes into it meanwhile.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ impl Results {
         let events = AppendedFile::open(&folder.join(EVENTS_FILE), images, is_begun, |line| {
             runs = runs.saturating_add(u32::from(is_begun(line)));
         })?;
+        // The lock of the events keeps every other run out: what lies there was left by a killed one.
+        remove_leftovers_in(&folder.join(ITEMS_FOLDER));
         Ok(Self { folder: folder.to_owned(), events, attempt: runs.saturating_add(1), cancel: cancel.clone() })
     }
 
@@ -55,7 +57,7 @@ impl Results {
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io).
     pub fn add(&mut self, event: &Event) -> Result<()> {
-        self.events.append(&event.to_line())
+        self.events.append(&event.to_line()).map_err(name_full_folder)
     }
 
     /// Refuses the results of these items if one of their files is of something else, before anything begins.
@@ -97,16 +99,19 @@ impl Results {
     ///
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io).
-    pub fn write_item(&self, finished: Finished, answer: Value, images: &[PathBuf]) -> Result<()> {
+    pub fn write_item(&self, finished: &Finished, answer: Option<&Answer>, images: &[PathBuf]) -> Result<()> {
         let target = self.item_target(&finished.id)?;
-        let value = ItemResult { finished, answer };
-        let record = Versioned { schema: ITEM_SCHEMA.to_owned(), version: VERSION, value };
-        let text = serde_json::to_string_pretty(&record)
-            .map_err(|error| Error::bug(Layer::Job, "cannot write the result as JSON").source_error(error))?;
+        let text = item_text(finished, answer)?;
         let cannot = target.cannot();
-        let mut file = AtomicFile::create(target, images, self.cancel.hold_through())?;
-        file.write_all(escape::json(text).as_bytes()).map_err(cannot)?;
-        file.finish_soon()
+        let write = || {
+            let mut file = AtomicFile::create_in_cleared(target, images, self.cancel.hold_through())?;
+            file.write_all(escape::json(text).as_bytes()).map_err(cannot)?;
+            file.finish_soon()
+        };
+        write().map_err(|error: Error| {
+            name_full_folder(error)
+                .hint("make space in the results folder, and run the command again: what is done is seen")
+        })
     }
 
     /// Makes the events durable.
@@ -114,8 +119,22 @@ impl Results {
     /// # Errors
     /// [`Kind::Io`](crate::Kind::Io).
     pub fn sync(&self) -> Result<()> {
-        self.events.sync()
+        self.events.sync().map_err(name_full_folder)
     }
+}
+
+/// An [`ItemResult`](super::record::ItemResult) as JSON, with the answer as its worker wrote it.
+fn item_text(finished: &Finished, answer: Option<&Answer>) -> Result<String> {
+    let record = Versioned { schema: ITEM_SCHEMA.to_owned(), version: VERSION, value: finished };
+    let text = serde_json::to_string_pretty(&record)
+        .map_err(|error| Error::bug(Layer::Job, "cannot write the result as JSON").source_error(error))?;
+    let open = text.strip_suffix("\n}").unwrap_or(&text);
+    Ok(format!("{open},\n  \"answer\": {}\n}}\n", answer.map_or("null", |answer| answer.text.trim_end())))
+}
+
+/// Names the error more exactly if the folder has no space: a further run can succeed.
+pub fn name_full_folder(error: Error) -> Error {
+    if error.code() == ErrorCode::NoSpace { error.with_code(ErrorCode::ResultsFull) } else { error }
 }
 
 /// How the first line of a run begins.
@@ -131,13 +150,27 @@ const ITEM_START: &str = "{\n  \"schema\": \"winject/batch-item\"";
 mod tests {
     use super::*;
     use crate::fleet::Outcome;
+    use crate::fleet::record::ItemResult;
     use crate::fleet::testing::finished;
+
+    #[test]
+    fn the_text_of_an_item_is_its_record() {
+        let answer = Answer::parse("{\n  \"schema\": \"winject/report\"\n}\n".to_owned()).unwrap();
+        for answer in [Some(&answer), None] {
+            let finished = finished("a", Outcome::Done);
+            let text = item_text(&finished, answer).unwrap();
+            assert!(text.starts_with(ITEM_START));
+            let read: Versioned<ItemResult> = serde_json::from_str(&text).unwrap();
+            assert_eq!(read.value.finished, finished);
+            assert_eq!(read.value.answer["schema"].as_str(), answer.map(|_| "winject/report"));
+        }
+    }
 
     #[test]
     fn only_the_result_of_an_earlier_attempt_is_replaced() {
         let root = tempfile::tempdir().unwrap();
         let results = Results::open(&root.path().join("r"), &[], &Cancel::default()).unwrap();
-        let write = || results.write_item(finished("a", Outcome::Done), Value::Null, &[]);
+        let write = || results.write_item(&finished("a", Outcome::Done), None, &[]);
         let path = root.path().join("r").join(Results::item_path("a"));
         write().unwrap();
         write().unwrap();

@@ -11,14 +11,15 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
+use super::answer::{Answer, read_answer};
+use super::conclusion::Conclusion;
 use super::item::Item;
 use super::outcome::{Outcome, Verdict};
 use super::record::{Event, Finished, Progressed, Shard, Started};
 use super::results::Results;
 use super::schedule::{Next, Schedule};
-use super::worker::{self, Conclusion, End, Told};
+use super::worker::{self, End, Told};
 use crate::clock::FileTime;
 use crate::error::{Error, ErrorCode, Layer, Result};
 
@@ -48,6 +49,8 @@ pub struct Batch {
     pub has_results: bool,
     /// How many workers run at the same time at most.
     pub jobs: usize,
+    /// Bytes of memory that each worker may have; `None`: no limit.
+    pub memory: Option<u64>,
     /// How many items of one device run at the same time at most.
     pub per_device: Option<usize>,
     /// So many failures are allowed; one more stops the batch.
@@ -86,7 +89,7 @@ struct Shared<'a> {
 }
 
 /// An event, and the answer of a worker that has ended.
-type Message = (Event, Option<Value>);
+type Message = (Event, Option<Answer>);
 
 /// Runs all items. `stop_requests` says how often the batch was asked to stop so far: the first time running items are told to
 /// stop, and have the time of grace; the second time they are killed. `on_event` gets everything that happens, in this thread.
@@ -96,7 +99,7 @@ type Message = (Event, Option<Value>);
 pub fn run(
     batch: &Batch,
     stop_requests: &(dyn Fn() -> usize + Sync),
-    on_event: &mut dyn FnMut(Event, Option<Value>) -> Result<()>,
+    on_event: &mut dyn FnMut(Event, Option<Answer>) -> Result<()>,
 ) -> Result<Summary> {
     let begun = Instant::now();
     let folder = batch.folder.as_deref().unwrap_or(Path::new(""));
@@ -168,7 +171,7 @@ impl Shared<'_> {
         &self,
         receiver: &Receiver<Message>,
         summary: &mut Summary,
-        on_event: &mut dyn FnMut(Event, Option<Value>) -> Result<()>,
+        on_event: &mut dyn FnMut(Event, Option<Answer>) -> Result<()>,
     ) -> Result<()> {
         let mut failed = None;
         let mut deadline = None;
@@ -271,18 +274,12 @@ impl Shared<'_> {
         let (end, told, answer) = match ran {
             Ok(ended) => ended,
             Err(error) => {
-                let conclusion = Conclusion {
-                    outcome: Some(Outcome::Failed),
-                    reason: Some(ErrorCode::Io.name().to_owned()),
-                    message: format!("cannot start the worker: {error}"),
-                    hint: Some("free memory, or raise the limit of processes".to_owned()),
-                    ..Conclusion::default()
-                };
-                return (Event::Finished(self.finished(item, conclusion)), None);
+                return (Event::Finished(self.finished(item, not_begun(&error, &self.batch.program))), None);
             }
         };
         let report = told.report.clone();
-        let conclusion = worker::conclude(end, told, answer.as_ref(), self.is_stopping.load(Ordering::SeqCst));
+        let is_stopping = self.is_stopping.load(Ordering::SeqCst);
+        let conclusion = worker::conclude(end, told, answer.as_ref(), is_stopping, self.batch.memory);
         let (code, signal) = match end {
             End::Code(code) => (Some(code), None),
             End::Signal(signal) => (None, Some(signal)),
@@ -335,6 +332,10 @@ impl Shared<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A terminal's signals go to the batch alone, which passes them on.
         command.process_group(0);
+        if self.batch.memory.is_some() {
+            // A backtrace needs memory, too: without it the message about an allocation that failed waits for itself.
+            command.env("RUST_BACKTRACE", "0");
+        }
         if let Some(folder) = &self.batch.folder {
             command.current_dir(folder);
         }
@@ -348,7 +349,7 @@ impl Shared<'_> {
         item: &Item,
         begun: Instant,
         sender: &Sender<Message>,
-    ) -> std::io::Result<(End, Told, Option<Value>)> {
+    ) -> std::io::Result<(End, Told, Option<Answer>)> {
         let id = child.id();
         if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
             lock(&self.running).insert(id, pid);
@@ -372,11 +373,29 @@ impl Shared<'_> {
                 };
                 stderr.map(|stderr| worker::listen(stderr, tell)).unwrap_or_default()
             });
-            let answer = stdout.and_then(worker::read_answer);
+            let answer = stdout.and_then(read_answer);
             (stderr.join().unwrap_or_default(), answer)
         });
         lock(&self.running).remove(&id);
         child.wait().map(|status| (end_of(status), told, answer))
+    }
+}
+
+/// What became of an item whose worker could not be started.
+fn not_begun(error: &std::io::Error, program: &Path) -> Conclusion {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => format!(
+            "the program was removed or replaced while the batch ran: install {} again, and run the same command again",
+            program.display()
+        ),
+        _ => "free memory, or raise the limit of processes".to_owned(),
+    };
+    Conclusion {
+        outcome: Some(Outcome::Failed),
+        reason: Some(ErrorCode::Io.name().to_owned()),
+        message: format!("cannot start the worker: {error}"),
+        hint: Some(hint),
+        ..Conclusion::default()
     }
 }
 
@@ -413,6 +432,7 @@ mod tests {
             attempt: 1,
             has_results: false,
             jobs: 1,
+            memory: None,
             per_device: None,
             max_failures: None,
             grace: Duration::from_secs(1),

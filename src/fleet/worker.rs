@@ -2,23 +2,24 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::answer::{Answer, facts_of};
+use super::conclusion::{Conclusion, MESSAGE_MAX, WARNINGS_MAX};
 use super::outcome::Outcome;
+use crate::error_code::ErrorCode;
 use crate::escape::shorten;
+use crate::units::size_text;
 
 /// The kind of the last line of a worker's error output, its field `schema`.
 pub const REPORT_SCHEMA: &str = "winject/worker";
 
-/// Largest answer that is stored, in bytes.
-pub const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// The signal by which a batch asks its workers to stop.
+const SIGTERM: i32 = Signal::TERM.as_raw();
 
-/// Warnings of an item that are recorded.
-const WARNINGS_MAX: usize = 20;
-
-/// Characters of a message that are recorded.
-const MESSAGE_MAX: usize = 2000;
+/// The signal by which a process ends itself, among other reasons because an allocation failed.
+const SIGABRT: i32 = Signal::ABORT.as_raw();
 
 /// Longest line of the error output, in bytes; a longer one is taken in pieces.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -72,6 +73,8 @@ pub struct Told {
     pub warnings: Vec<String>,
     /// The last line that is neither progress nor a warning: what a defect, or the loader of the program, said.
     pub last: Option<String>,
+    /// Whether the runtime said that an allocation failed.
+    pub is_out_of_memory: bool,
 }
 
 /// Reads the error output of a worker to its end; `on_progress` gets its progress.
@@ -102,20 +105,11 @@ pub fn listen(stderr: impl Read, mut on_progress: impl FnMut(ProgressFacts)) -> 
                 told.warnings.push(shorten(warning, MESSAGE_MAX).into_owned());
             }
         } else if !text.is_empty() {
+            told.is_out_of_memory |= text.starts_with("memory allocation of ") && text.ends_with(" failed");
             told.last = Some(shorten(&text, MESSAGE_MAX).into_owned());
         }
     }
     told
-}
-
-/// Reads the answer of a worker to its end; `None` for one that is too large or not JSON.
-pub fn read_answer(mut stdout: impl Read) -> Option<Value> {
-    let mut bytes = Vec::new();
-    let whole = stdout.by_ref().take(ANSWER_BYTES_MAX + 1).read_to_end(&mut bytes);
-    // The rest, so that the worker is not stopped by a closed pipe.
-    let _ = std::io::copy(&mut stdout, &mut std::io::sink());
-    whole.ok().filter(|count| *count as u64 <= ANSWER_BYTES_MAX)?;
-    serde_json::from_slice(&bytes).ok()
 }
 
 /// How a process ended.
@@ -127,32 +121,22 @@ pub enum End {
     Signal(i32),
 }
 
-/// What became of an item, from all that its worker told.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Conclusion {
-    /// What became of it; `None` stands for done.
-    pub outcome: Option<Outcome>,
-    /// Stable code of the error.
-    pub reason: Option<String>,
-    /// The error, or the outcome in one sentence.
-    pub message: String,
-    /// What the user can do next.
-    pub hint: Option<String>,
-    /// Warnings, the first of them.
-    pub warnings: Vec<String>,
-    /// Bytes read from the image's files.
-    pub bytes_read: u64,
-    /// Bytes that changed or were written.
-    pub bytes_written: u64,
-    /// The file that holds the changed disk.
-    pub output: Option<String>,
-}
-
-/// Draws the conclusion. `is_stopping` says whether the batch has asked its workers to stop.
+/// Draws the conclusion. `is_stopping` says whether the batch has asked its workers to stop, `memory` how many bytes of memory
+/// the worker could have.
 #[must_use]
-pub fn conclude(end: End, told: Told, answer: Option<&Value>, is_stopping: bool) -> Conclusion {
+pub fn conclude(end: End, told: Told, answer: Option<&Answer>, is_stopping: bool, memory: Option<u64>) -> Conclusion {
     let mut found = facts_of(answer);
-    let Told { report, warnings, last } = told;
+    let Told { report, warnings, last, is_out_of_memory } = told;
+    if let Some(bytes) = memory.filter(|_| end == End::Signal(SIGABRT) && is_out_of_memory) {
+        return Conclusion {
+            outcome: Some(Outcome::Failed),
+            reason: Some(ErrorCode::WorkerMemory.name().to_owned()),
+            message: format!("the worker needs more memory than its part of --memory, {}", size_text(bytes)),
+            hint: Some("run it again with more --memory, or with fewer workers: --jobs".to_owned()),
+            warnings,
+            ..Conclusion::default()
+        };
+    }
     found.warnings.extend(warnings);
     found.warnings.dedup();
     found.warnings.truncate(WARNINGS_MAX);
@@ -161,7 +145,8 @@ pub fn conclude(end: End, told: Told, answer: Option<&Value>, is_stopping: bool)
     let reason = (!error.code.is_empty()).then_some(error.code);
     let outcome = match end {
         End::Code(code) => Outcome::of_exit(code, reason.as_deref()),
-        End::Signal(_) if is_stopping && report.is_stopped => Outcome::Cancelled,
+        // One that had not begun to write ends by the signal at once, without a report.
+        End::Signal(signal) if is_stopping && (report.is_stopped || signal == SIGTERM) => Outcome::Cancelled,
         End::Signal(_) => Outcome::Killed,
     };
     if !outcome.is_done() {
@@ -185,79 +170,6 @@ pub fn conclude(end: End, told: Told, answer: Option<&Value>, is_stopping: bool)
     found
 }
 
-/// What the answer of each job says of its work.
-fn facts_of(answer: Option<&Value>) -> Conclusion {
-    let Some(answer) = answer else { return Conclusion { message: "done".to_owned(), ..Conclusion::default() } };
-    let text = |value: &Value| value.as_str().map(|text| shorten(text, MESSAGE_MAX).into_owned());
-    let texts = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().take(WARNINGS_MAX).filter_map(text).collect()
-    };
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    match answer.get("schema").and_then(Value::as_str).unwrap_or_default() {
-        "winject/report" => {
-            let (run, virtio) = (&answer["run"], &answer["virtio"]);
-            let is_dry = run["dry_run"] == true;
-            // Of a new file, the worker itself says whether it was there before.
-            let is_in_place = run["mode"] == "in_place";
-            Conclusion {
-                outcome: (virtio["unchanged"] == true && is_in_place && !is_dry).then_some(Outcome::AlreadyDone),
-                message: text(&answer["summary"]).unwrap_or_default(),
-                warnings: recovery_note(run).into_iter().chain(texts(&virtio["warnings"])).collect(),
-                bytes_read: number(&run["bytes_read"]),
-                bytes_written: if is_dry { 0 } else { number(&run["bytes_changed"]) },
-                output: text(&run["output"]),
-                ..Conclusion::default()
-            }
-        }
-        "winject/inspect" => {
-            let disks = answer["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let windows = disks.iter().flat_map(|disk| disk["windows"].as_array().into_iter().flatten());
-            let named: Vec<String> = windows
-                .clone()
-                .map(|windows| {
-                    format!(
-                        "{} (build {})",
-                        windows["product"].as_str().unwrap_or("Windows"),
-                        number(&windows["build"])
-                    )
-                })
-                .collect();
-            let refusals = windows.filter_map(|windows| text(&windows["refusal"]["message"]));
-            let warnings = disks.iter().flat_map(|disk| disk["faults"].as_array().into_iter().flatten());
-            let warnings = warnings.filter_map(|fault| text(&fault["message"]));
-            Conclusion {
-                message: named.join(", "),
-                warnings: refusals.chain(warnings).take(WARNINGS_MAX).collect(),
-                bytes_read: disks.iter().map(|disk| number(&disk["bytes_read"])).fold(0, u64::saturating_add),
-                ..Conclusion::default()
-            }
-        }
-        "winject/check" => {
-            let verdict = if answer["boots"] == true { "boots" } else { "does not boot" };
-            let message = format!("{verdict} from a virtio disk");
-            Conclusion { message, warnings: texts(&answer["warnings"]), ..Conclusion::default() }
-        }
-        "winject/convert" => Conclusion {
-            message: "converted".to_owned(),
-            bytes_read: number(&answer["bytes_read"]),
-            bytes_written: number(&answer["bytes_written"]),
-            output: text(&answer["output"]).filter(|_| answer["dry_run"] != true),
-            ..Conclusion::default()
-        },
-        _ => Conclusion::default(),
-    }
-}
-
-/// What a report says of an earlier, interrupted run on its image.
-fn recovery_note(run: &Value) -> Option<String> {
-    if run["recovered"] == true {
-        return Some("an earlier run was interrupted; the image was restored first".to_owned());
-    }
-    let is_completed = run["completed"] == true;
-    is_completed
-        .then(|| "an earlier run was interrupted when it had written everything; it was completed first".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +189,8 @@ mod tests {
         let copied = serde_json::json!({
             "schema": "winject/report", "summary": "Nothing to do", "run": {"mode": "standalone"}, "virtio": {"unchanged": true},
         });
+        let answer = |value: serde_json::Value| Answer::parse(value.to_string()).unwrap();
+        let (unchanged, copied) = (answer(unchanged), answer(copied));
         for (end, error, answer, outcome) in [
             (End::Code(0), None, None, Outcome::Done),
             (End::Code(0), None, Some(&unchanged), Outcome::AlreadyDone),
@@ -286,10 +200,38 @@ mod tests {
             (End::Code(5), Some(("damaged", "bad")), None, Outcome::Failed),
             (End::Signal(9), None, None, Outcome::Killed),
         ] {
-            let found = conclude(end, told(error), answer, false);
+            let found = conclude(end, told(error), answer, false, Some(1 << 20));
             assert_eq!(found.outcome, Some(outcome), "{end:?}");
             assert!(found.warnings.contains(&"w".to_owned()) && !found.message.is_empty(), "{found:?}");
         }
+    }
+
+    #[test]
+    fn an_item_that_was_asked_to_stop_is_cancelled_and_one_that_was_killed_is_not() {
+        let conclude = |signal, is_stopping| conclude(End::Signal(signal), Told::default(), None, is_stopping, None);
+        let outcome = |signal, is_stopping| conclude(signal, is_stopping).outcome;
+        assert_eq!(outcome(15, true), Some(Outcome::Cancelled));
+        for (signal, is_stopping) in [(15, false), (9, true), (11, true)] {
+            assert_eq!(outcome(signal, is_stopping), Some(Outcome::Killed), "{signal}");
+        }
+    }
+
+    #[test]
+    fn a_worker_without_memory_is_named_and_not_run_again() {
+        let abort = |last: &str, memory| {
+            let told = listen(format!("{last}\nnote: a word more\n").as_bytes(), |_| ());
+            conclude(End::Signal(6), told, None, false, memory)
+        };
+        let line = "memory allocation of 4096 bytes failed";
+        let found = abort(line, Some(64 << 20));
+        assert_eq!((found.outcome, found.reason.as_deref()), (Some(Outcome::Failed), Some("worker-memory")));
+        assert!(
+            found.message.contains("64.0 MiB") && !Outcome::Failed.is_retryable(found.reason.as_deref()),
+            "{found:?}"
+        );
+        // Of an allocation that failed without a limit, and of a defect, it is not known.
+        assert_eq!(abort(line, None).outcome, Some(Outcome::Killed));
+        assert_eq!(abort("thread panicked", Some(1)).outcome, Some(Outcome::Killed));
     }
 
     #[test]
@@ -299,7 +241,5 @@ mod tests {
         text += "\n\u{fffd}\0\nlast\n";
         let told = listen(text.as_bytes(), |_| ());
         assert_eq!((told.warnings.len(), told.last.as_deref()), (WARNINGS_MAX, Some("last")));
-        assert_eq!(read_answer(&b"{\"a\": 1} x"[..]), None);
-        assert_eq!(read_answer(std::io::repeat(b' ').take(ANSWER_BYTES_MAX + 2)), None);
     }
 }

@@ -62,9 +62,9 @@ impl AppendedFile {
         // Where a file system has no locks, two runs in one folder are the user's care.
         if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
             return Err(Error::refused(Layer::Host, "another run writes its results into this folder")
-                .with_code(ErrorCode::ImageInUse)
+                .with_code(ErrorCode::ResultsInUse)
                 .path(&shown)
-                .hint("wait for it, or choose another folder"));
+                .hint("run the command again when that run has ended, or choose another folder with --results"));
         }
         if meta.len() > 0 {
             file.rewind().map_err(cannot)?;

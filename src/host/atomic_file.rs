@@ -54,6 +54,16 @@ impl AtomicFile<'static> {
     pub(crate) fn create(target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
         Self::create_on(&RealHost, target, sources, hold)
     }
+
+    /// Like [`create`](Self::create), in a folder that was cleared of leftovers before ([`super::remove_leftovers_in`]), whose
+    /// names are not read again: for many files in one folder.
+    ///
+    /// # Errors
+    /// Those of [`create_on`](Self::create_on).
+    pub(crate) fn create_in_cleared(target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
+        let mode = common_mode(sources, folder_of(target.path()));
+        Self::create_with(&RealHost, target, hold, |path| RealHost.create(path, mode))
+    }
 }
 
 impl<'h> AtomicFile<'h> {
@@ -64,6 +74,7 @@ impl<'h> AtomicFile<'h> {
     /// [`Kind::Io`](crate::Kind::Io) when the file cannot be created.
     pub(crate) fn create_on(host: &'h dyn HostFiles, target: Target, sources: &[PathBuf], hold: Hold) -> Result<Self> {
         let mode = common_mode(sources, folder_of(target.path()));
+        host.remove_leftovers(target.path());
         Self::create_with(host, target, hold, |path| host.create(path, mode))
     }
 
@@ -102,15 +113,13 @@ impl<'h> AtomicFile<'h> {
 }
 
 impl<'h, S: Storage + ?Sized> AtomicFile<'h, S> {
-    /// Removes what killed runs to this target left, and creates the temporary file by `create`, which claims it (see
-    /// [`leftover::claim`]) or says that the name is taken.
+    /// Creates the temporary file by `create`, which claims it (see [`leftover::claim`]) or says that the name is taken.
     fn create_with(
         host: &'h dyn HostFiles,
         target: Target,
         hold: Hold,
         create: impl Fn(&Path) -> io::Result<Arc<S>>,
     ) -> Result<Self> {
-        host.remove_leftovers(target.path());
         for number in 0..NAMES_MAX {
             let temporary = leftover::temporary_name(target.path(), number);
             match create(&temporary) {
@@ -248,6 +257,7 @@ pub(crate) fn rewrite(
     let hold = cancel.hold()?;
     let cannot = target.cannot();
     let create = |path: &Path| Ok(Arc::new(RealHost.create_file(path, PRIVATE)?));
+    RealHost.remove_leftovers(target.path());
     let mut new: AtomicFile<'_, FileStorage> = AtomicFile::create_with(&RealHost, target, hold, create)?;
     old.rewind().and_then(|()| write(&mut new, old)).map_err(&cannot)?;
     let file = new.storage().file();

@@ -56,8 +56,17 @@ impl FileStorage {
             {
                 return in_use;
             }
+            let broken_link = path.read_link().ok().filter(|_| e.kind() == io::ErrorKind::NotFound);
             let error = Error::io(Layer::Host, "cannot open the file", e).path(path.display().to_string());
-            if writable { error.hint("the file must be writable for an in-place run") } else { error }
+            if let Some(target) = broken_link {
+                let text =
+                    format!("it is a symbolic link to {}, which does not exist: restore that file", target.display());
+                error.hint(text)
+            } else if writable {
+                error.hint("the file must be writable for an in-place run")
+            } else {
+                error
+            }
         })?;
         Self::from_file(file, path)
     }

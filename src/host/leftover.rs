@@ -20,6 +20,9 @@ use super::read::open_as_it_is;
 /// How the names end.
 const SUFFIX: &str = ".partial";
 
+/// What separates the output's name from the characters that make the name unique.
+const MARK: &[u8] = b".winject-";
+
 /// So many bytes of the output's name are taken, so that names stay below the 255 bytes that file systems allow.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -47,7 +50,7 @@ pub(super) fn is_claimed(path: &Path) -> bool {
 fn prefix(output: &Path) -> OsString {
     let name = output.file_name().unwrap_or_default().as_bytes();
     let name = name.get(..NAME_BYTES_MAX).unwrap_or(name);
-    OsString::from_vec([b".", name, b".winject-"].concat())
+    OsString::from_vec([b".", name, MARK].concat())
 }
 
 /// Locks a new temporary file as long as it is open, so that it does not count as a leftover.
@@ -70,12 +73,32 @@ pub(super) fn remove(output: &Path) {
     let Ok(entries) = std::fs::read_dir(folder_of(output)) else { return };
     let prefix = prefix(output);
     for entry in entries.flatten() {
-        if is_named_so(&entry.file_name(), &prefix) && is_left(&entry.path()) {
-            let path = entry.path();
-            match std::fs::remove_file(&path) {
-                Ok(()) => tracing::info!(path = %path.display(), "removed the temporary file of a killed run"),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove a temporary file"),
-            }
+        if is_named_so(&entry.file_name(), &prefix) {
+            remove_if_left(&entry.path());
+        }
+    }
+}
+
+fn remove_if_left(path: &Path) {
+    if !is_left(path) {
+        return;
+    }
+    match std::fs::remove_file(path) {
+        Ok(()) => tracing::info!(path = %path.display(), "removed the temporary file of a killed run"),
+        Err(error) => tracing::warn!(path = %path.display(), %error, "cannot remove a temporary file"),
+    }
+}
+
+/// Removes the leftovers of killed runs to all outputs in a folder. One that cannot be removed stays, with a warning.
+pub(crate) fn remove_all_in(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let bytes = name.as_bytes();
+        let unique = bytes.windows(MARK.len()).rposition(|part| part == MARK).map(|at| at.saturating_add(MARK.len()));
+        let prefix = unique.and_then(|end| bytes.get(..end)).map(OsStr::from_bytes);
+        if bytes.starts_with(b".") && prefix.is_some_and(|prefix| is_named_so(&name, prefix)) {
+            remove_if_left(&entry.path());
         }
     }
 }
@@ -116,5 +139,9 @@ mod tests {
         drop(file);
         remove(&output);
         assert!(!busy.exists());
+        remove_all_in(folder.path());
+        let left = |name: &&&str| folder.path().join(name).exists();
+        assert_eq!(others.iter().filter(left).count(), others.len() - 1);
+        assert!(!folder.path().join(others[0]).exists() && link.is_symlink());
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn open_briefly(request: &InjectRequest, path: &Path) -> Result<Stage
 
 fn open_cached(request: &InjectRequest, path: &Path, read_cache_bytes: u64) -> Result<Stage> {
     // Inspection, the edit and the verification read the same hives.
-    let stage_options = StageOptions { read_cache_bytes, ..StageOptions::default() };
+    let stage_options = StageOptions { read_cache_bytes, ..StageOptions::default() }.within(request.memory);
     Ok(Stage::new(block::open(path, &block_options(request))?, stage_options))
 }
 

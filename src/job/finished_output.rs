@@ -4,8 +4,11 @@ use std::path::Path;
 
 use super::disks::{block_options, open_briefly};
 use super::inject::prepare;
+use super::locate::locate_partition;
 use super::report::Report;
 use super::request::{Destination, InjectRequest, Silent};
+use super::staging::{Staged, open_to_read};
+use crate::block::convert;
 use crate::block::formats::qcow2;
 use crate::block::{Format, Image, Stage};
 use crate::cancel::Cancel;
@@ -13,19 +16,29 @@ use crate::clock::FileTime;
 use crate::error::Result;
 use crate::host::is_same_file;
 use crate::units::ImageOffset;
+use crate::windows::MANIFEST;
 
 /// Bytes of two disks that are compared at once.
 const COMPARED_AT_ONCE: usize = 1 << 20;
 
+/// An output that is there, whole.
+#[derive(Debug)]
+pub struct FinishedOutput {
+    /// The report of the run that would write it, which writes nothing.
+    pub report: Report,
+    /// Length of its disk in bytes.
+    pub virtual_size: u64,
+}
+
 /// Whether the output of a conversion without drivers, or the one that an injection would write, is there, whole, and holds
 /// what the run would write into it: every byte is compared. An injection is staged for it, at the time of the run that made
-/// the output. The report is that of the run, which writes nothing.
+/// the output.
 ///
 /// `None`: the output is missing, or something else, or cannot be compared; a run refuses to replace it and says why.
 ///
 /// # Errors
 /// When the image cannot be read. An output that is wrong gives `None`: the run says why.
-pub fn find_finished_output(request: &InjectRequest) -> Result<Option<Report>> {
+pub fn find_finished_output(request: &InjectRequest) -> Result<Option<FinishedOutput>> {
     let (out, format) = match &request.destination {
         Destination::Overlay(path) => (path, Format::Qcow2),
         Destination::Standalone { path, format, .. } => (path, *format),
@@ -37,18 +50,27 @@ pub fn find_finished_output(request: &InjectRequest) -> Result<Option<Report>> {
     let Ok(Some(new)) = open_whole(request, out, format) else { return Ok(None) };
     if request.drivers.is_empty() {
         let original = open_briefly(request, &request.image)?;
-        let is_done = has_same_content(&original, new.image(), &request.cancel).unwrap_or(false);
-        return Ok(is_done.then(|| of_output(Report::of_request(request), out)));
+        if !has_same_content(&original, new.image(), &request.cancel).unwrap_or(false) {
+            return Ok(None);
+        }
+        let mut report = Report::of_request(request);
+        report.run.image_format = Some(original.image().format().to_string());
+        report.run.bytes_read = original.image().bytes_read();
+        return of_output(request, report, out, new.len()).map(Some);
     }
     // What is wrong with the guest, the run says.
-    Ok(injected_before(request, new.image()).unwrap_or(None).map(|report| of_output(report, out)))
+    let report = injected_before(request, &new).unwrap_or(None);
+    report.map(|report| of_output(request, report, out, new.len())).transpose()
 }
 
-/// The report of a run whose output is there.
-fn of_output(report: Report, out: &Path) -> Report {
+/// What is said of an output that is there, with the sum of its file if that is asked for.
+fn of_output(request: &InjectRequest, report: Report, out: &Path, virtual_size: u64) -> Result<FinishedOutput> {
     let mut report = report;
     report.run.output = Some(out.display().to_string());
-    report
+    if let Destination::Standalone { checksum: true, .. } = request.destination {
+        report.run.output_sha256 = Some(convert::checksum_of(out, &request.cancel)?);
+    }
+    Ok(FinishedOutput { report, virtual_size })
 }
 
 /// Opens an output if its container has all that its tables point at, and is made of the files that the destination says: of
@@ -78,22 +100,26 @@ fn open_whole(request: &InjectRequest, out: &Path, format: Format) -> Result<Opt
 
 /// The report of the run that made this output, if it holds what the run writes.
 ///
-/// A run depends on its request and on the time. When the output was made is seen where the staged disk has the time of now.
-fn injected_before(request: &InjectRequest, new: &dyn Image) -> Result<Option<Report>> {
-    let stage_at = |clock: FileTime| {
-        let request = InjectRequest { clock, ..request.clone() };
-        let mut report = Report::of_request(&request);
-        let staged = prepare(&request, &Silent, &mut report)?;
-        Result::Ok((staged, report))
-    };
-    let clock = {
-        let (staged, _) = stage_at(request.clock)?;
-        if staged.stage.len() != new.len() {
-            return Ok(None);
-        }
-        time_in(&staged.stage, request.clock, new)?
-    };
-    let (staged, mut report) = stage_at(clock.unwrap_or(request.clock))?;
+/// A run depends on its request and on the time. When the output was made, the manifest in the guest shows, which the run wrote;
+/// of a run that left an older one there, it is seen where the staged disk has the time of now.
+fn injected_before(request: &InjectRequest, new: &Stage) -> Result<Option<Report>> {
+    if let Some(clock) = time_of_manifest(request, new).unwrap_or(None)
+        && let Some(report) = injected_at(request, clock, new.image())?
+    {
+        return Ok(Some(report));
+    }
+    let (staged, _) = stage_at(request, request.clock)?;
+    if staged.stage.len() != new.len() {
+        return Ok(None);
+    }
+    let clock = time_in(&staged.stage, request.clock, new.image())?;
+    drop(staged);
+    injected_at(request, clock.unwrap_or(request.clock), new.image())
+}
+
+/// The report of a run at this time, if this is the disk that it writes.
+fn injected_at(request: &InjectRequest, clock: FileTime, new: &dyn Image) -> Result<Option<Report>> {
+    let (staged, mut report) = stage_at(request, clock)?;
     if !has_same_content(&staged.stage, new, &request.cancel)? {
         return Ok(None);
     }
@@ -101,6 +127,22 @@ fn injected_before(request: &InjectRequest, new: &dyn Image) -> Result<Option<Re
     report.succeed();
     report.summary = report.outcome(staged.scheme);
     Ok(Some(report))
+}
+
+fn stage_at(request: &InjectRequest, clock: FileTime) -> Result<(Staged, Report)> {
+    let request = InjectRequest { clock, ..request.clone() };
+    let mut report = Report::of_request(&request);
+    let staged = prepare(&request, &Silent, &mut report)?;
+    Ok((staged, report))
+}
+
+/// When the manifest of the guest in `new` was written.
+fn time_of_manifest(request: &InjectRequest, new: &Stage) -> Result<Option<FileTime>> {
+    let table = request.bitlocker.read_partitions(new)?.with_replay(request.state.replay());
+    let partition = locate_partition(new, &table, request.partition)?;
+    let volume = open_to_read(new, &partition)?;
+    let Some(manifest) = volume.find(MANIFEST)? else { return Ok(None) };
+    Ok(Some(volume.stat(manifest)?.times.modified))
 }
 
 /// What `new` has in the first place where a stage has written the time `clock`. `None` if it has written no time.

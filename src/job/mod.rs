@@ -52,7 +52,7 @@ pub use bitlocker_start::{BitLockerStart, describe as describe_encryption};
 pub use bundle::{Bundle, check_bundle, write_bundle};
 pub use check::{BootAnswer, check, check_and_describe};
 pub use disks::image_files;
-pub use finished_output::find_finished_output;
+pub use finished_output::{FinishedOutput, find_finished_output};
 pub use hive_check::{CheckedHive, check_hives};
 pub use hive_name::HiveName;
 pub use inject::{inject, inject_into, prepare};

@@ -155,6 +155,8 @@ pub struct InjectRequest {
     pub partition: Option<u32>,
     /// Number of worker threads that write a new image. If given, the job starts no others; `None`: as many as are useful.
     pub threads: Option<usize>,
+    /// Bytes of memory that the process may have: stage and caches take their part of it. `None`: what they take by default.
+    pub memory: Option<u64>,
     /// Time for everything that is written, so that equal runs write equal bytes.
     pub clock: FileTime,
     /// What opens BitLocker volumes, apart from their clear keys.
@@ -199,6 +201,7 @@ impl InjectRequest {
             keep_undo: true,
             partition: None,
             threads: None,
+            memory: None,
             clock,
             packages_only: false,
             bitlocker: BitLockerKeys::default(),
@@ -229,7 +232,8 @@ pub trait Observer {
     fn step(&self, _step: Step) {}
     /// Windows was found on one of several disks: this is the image that the job works on.
     fn image(&self, _path: &Path) {}
-    /// `done` of `total` bytes of the current step are written. Only steps that write a whole image report bytes.
+    /// `done` of `total` bytes of the current step are written. Only steps that write an image report bytes: a new one, an
+    /// overlay, or the image itself with the journal.
     fn progress(&self, _done: u64, _total: u64) {}
 }
 

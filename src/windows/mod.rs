@@ -57,6 +57,7 @@ pub use first_boot::{
     FirstBootMethod, FirstBootOptions, FirstBootOutcome, FirstBootState, JobResult, Reboot, StepResult,
     is_foreign_program,
 };
+pub(crate) use guest_paths::MANIFEST;
 pub use injection::{Injection, plan_injection, plan_inspected};
 pub use inspect::{ControlSet, Guest, Hives, Inspected, inspect, load_other_hives, windows_folders};
 pub use network::record::{KeptAdapterRecord, NetworkRecord};

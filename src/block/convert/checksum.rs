@@ -1,15 +1,30 @@
 //! The SHA-256 of the finished output.
 
 use std::io;
+use std::path::Path;
 use std::sync::mpsc;
 
 use sha2::{Digest, Sha256};
 
 use crate::block::Storage;
 use crate::cancel::Cancel;
+use crate::error::{Error, Layer, Result};
+use crate::host::{self, FileStorage};
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 1 << 20;
+
+/// SHA-256 of an output that an earlier run wrote, in hexadecimal digits.
+///
+/// # Errors
+/// [`Kind::Io`](crate::Kind::Io) when the file cannot be read, [`Kind::Cancelled`](crate::Kind::Cancelled).
+pub(crate) fn checksum_of(path: &Path, cancel: &Cancel) -> Result<String> {
+    let cannot = |error| Error::io(Layer::Block, "cannot read the output", error).path(path.display().to_string());
+    let file = host::open(path, false).map_err(|error| error.into_error("the output", path, Layer::Block))?;
+    let sum = sha256(&FileStorage::from_file(file, path)?, cancel).map_err(cannot)?;
+    cancel.check()?;
+    Ok(sum)
+}
 
 /// SHA-256 of the file's content in hexadecimal digits. One thread reads while this one computes; when `cancel` is
 /// requested it ends early, with a value that means nothing.

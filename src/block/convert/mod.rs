@@ -34,5 +34,6 @@ mod window;
 pub use super::DiskSource;
 pub use super::formats::qcow2::Compression;
 pub(crate) use background::BackgroundCopy;
+pub(crate) use checksum::checksum_of;
 pub use conversion::convert;
 pub use options::{ConvertOptions, ConvertProgress, Converted};

@@ -43,6 +43,20 @@ impl Default for StageOptions {
     }
 }
 
+impl StageOptions {
+    /// The same in a process that may have so many bytes of memory: a quarter of them for changed blocks, an eighth for the
+    /// cache, and no more than here.
+    #[must_use]
+    pub fn within(self, memory: Option<u64>) -> Self {
+        let Some(memory) = memory else { return self };
+        Self {
+            memory_limit: self.memory_limit.min(memory / 4),
+            read_cache_bytes: self.read_cache_bytes.min(memory / 8),
+            ..self
+        }
+    }
+}
+
 /// A disk that can be written without touching the image below it (copy on write).
 pub struct Stage {
     image: Arc<dyn Image>,

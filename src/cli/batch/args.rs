@@ -91,7 +91,8 @@ pub(super) struct BatchArgs {
     #[arg(short = 'j', long, value_name = "N", value_parser = parse_threads)]
     pub(super) jobs: Option<usize>,
 
-    /// Let all workers together use about so much memory, such as 2G: fewer run at the same time if it does not suffice
+    /// Divide so much memory, such as 4G, among the workers: fewer run at the same time if a part would be less than 512 MiB. An
+    /// image that needs more than a part fails, and no other
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(super) memory: Option<u64>,
 

@@ -1,6 +1,6 @@
 //! From what was asked for to the items of a batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::job::JobKind;
 use super::worker_args::Given;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::fleet::item::{id_of_path, refuse_equal_ids, remove_equal_files, remove_needed_files};
+use crate::fleet::item::{ImageKey, id_of_path, refuse_equal_ids, remove_equal_files, remove_needed_files};
 use crate::fleet::list::{LIST_BYTES_MAX, expand, parse_list};
 use crate::fleet::{Item, Skipped};
 use crate::host::{file_key, folder_of};
@@ -95,7 +95,8 @@ fn read_list() -> Result<Vec<PathBuf>> {
     Ok(list)
 }
 
-/// The items of all entries; each worker has `threads` threads if its options do not name another number. `files_of` gives the files that the images of items consist of.
+/// The items of all entries; each worker has `threads` threads if its options do not name another number. `check` refuses
+/// the command of an item and is asked once for all items of the same options; `files_of` gives the files that the images of items consist of.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a pattern without a match, ids or outputs that are not each item's own, and an output that is an image of
@@ -105,6 +106,7 @@ pub(super) fn gather(
     entries: Vec<Entry>,
     threads: usize,
     folder: &Path,
+    check: impl Fn(&Item) -> Result<()>,
     files_of: impl FnOnce(&[Item]) -> Result<Vec<Vec<PathBuf>>>,
 ) -> Result<Gathered> {
     let mut made = Vec::new();
@@ -124,6 +126,12 @@ pub(super) fn gather(
     refuse_contradictions(&made, folder)?;
     let mut skipped = Vec::new();
     remove_equal_files(&mut made, |made| made.item.image(), folder, &mut skipped);
+    let mut checked = BTreeSet::new();
+    for made in &made {
+        if checked.insert(std::ptr::from_ref(made.options)) {
+            check(&made.item)?;
+        }
+    }
     let (mut items, mut outputs) = (Vec::new(), Vec::new());
     for Made { item, files, .. } in made {
         outputs.extend(files.into_iter().map(|(file, is_image)| (file, is_image, item.id.clone())));
@@ -136,7 +144,7 @@ pub(super) fn gather(
         return Err(usage("no image is left to work on").hint("name images: winject batch --help shows how"));
     }
     refuse_equal_ids(&items)?;
-    let left: std::collections::BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+    let left: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
     outputs.retain(|(_, _, id)| left.contains(id.as_str()));
     refuse_equal_outputs(&outputs, folder)?;
     let images = needed.iter().flatten().chain(items.iter().flat_map(|item| &item.disks));
@@ -146,10 +154,9 @@ pub(super) fn gather(
 
 /// Refuses two entries that mean one file equally, with other options: which of them holds cannot be told.
 fn refuse_contradictions(made: &[Made<'_>], folder: &Path) -> Result<()> {
-    let mut first: BTreeMap<(u64, u64), &Made<'_>> = BTreeMap::new();
+    let mut first: BTreeMap<ImageKey, &Made<'_>> = BTreeMap::new();
     for other in made {
-        let Some(key) = file_key(&folder.join(other.item.image())) else { continue };
-        let one = *first.entry(key).or_insert(other);
+        let one = *first.entry(ImageKey::of(other.item.image(), folder)).or_insert(other);
         if one.rank == other.rank && one.options != other.options {
             let image = other.item.image().display().to_string();
             return Err(usage("two entries name this image, with different keys")
@@ -308,7 +315,8 @@ mod tests {
         };
         let (all, own) = (flag("in-place"), flag("dry-run"));
         let gathered = |entries| {
-            gather(JobKind::Inject, entries, 1, root.path(), |items| Ok(items.iter().map(|_| Vec::new()).collect()))
+            let files_of = |items: &[Item]| Ok(items.iter().map(|_| Vec::new()).collect());
+            gather(JobKind::Inject, entries, 1, root.path(), |_| Ok(()), files_of)
         };
         let list = [entry("*.raw", false, &all), entry("a.raw", true, &own)];
         for entries in [list.to_vec(), list.iter().rev().cloned().collect()] {

@@ -24,11 +24,12 @@ use job::JobKind;
 use show::Printer;
 
 use super::Ui;
+use super::failure::usage_message;
 use super::request::InjectSpec;
 use super::signals::{self, Subject};
 use super::{convert, inject};
 use crate::clock::FileTime;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::exit::ExitCode;
 use crate::fleet::files;
@@ -38,8 +39,9 @@ use crate::fleet::supervisor::{self, Batch, Summary};
 use crate::fleet::tally::Tally;
 use crate::fleet::{Begun, Ended, Event, Item, Shard};
 
-/// Memory that a worker is counted with: the budget of its stage (64 MiB), and three times as much for what it reads.
-const WORKER_BYTES: u64 = 256 << 20;
+/// Least memory of a worker where there are several, in bytes: two large hives (150 MiB) as they are read and edited, the stage
+/// (64 MiB) and the caches.
+const WORKER_BYTES: u64 = 512 << 20;
 
 /// Runs the command; `root` and `matches` are those of the whole command line.
 ///
@@ -59,8 +61,10 @@ pub fn run(args: Args, root: &Command, matches: &ArgMatches, ui: &Ui) -> Result<
     let folder = asked.folder.as_deref().unwrap_or(Path::new(""));
     let jobs = jobs(&asked.batch);
     let threads = (processors() / jobs).max(1);
-    let gathered = gather::gather(asked.job, asked.entries, threads, folder, |items| {
-        probe::files_of(asked.job, items, folder, is_sandboxed)
+    let memory = asked.batch.memory.map(|memory| memory / jobs as u64);
+    let check = |item: &Item| check_command(asked.job, item).map_err(|error| error.path(item.id.clone()));
+    let gathered = gather::gather(asked.job, asked.entries, threads, folder, check, |items| {
+        probe::files_of(items, folder, is_sandboxed)
     })?;
     let shard = match asked.batch.shard {
         None => Shard::default(),
@@ -75,21 +79,19 @@ pub fn run(args: Args, root: &Command, matches: &ArgMatches, ui: &Ui) -> Result<
         }
         Some(ShardArg::Auto) => engines::from_environment(asked.batch.shard_count)?,
     };
-    if let Some(item) = gathered.items.first() {
-        check_command(asked.job, item)?;
-    }
     let is_dry_run = gathered.items.iter().all(|item| item.arguments.iter().any(|argument| argument == "--dry-run"));
     let batch = Batch {
         program: std::env::current_exe()
             .map_err(|error| Error::io(Layer::Host, "cannot find the program itself", error))?,
         folder: asked.folder.clone(),
-        arguments: shared_arguments(asked.job, is_sandboxed),
+        arguments: shared_arguments(asked.job, is_sandboxed, memory),
         items: Vec::new(),
         job: asked.job.name().to_owned(),
         shard,
         attempt: 1,
         has_results: asked.batch.results.is_some(),
         jobs,
+        memory,
         per_device: asked.batch.per_device,
         max_failures: None,
         grace: asked.batch.grace(),
@@ -157,7 +159,7 @@ fn work(
             && finished.report.is_some()
         {
             let sources = disks.get(finished.id.as_str()).map(|item| sources(item)).unwrap_or_default();
-            results.write_item(finished.clone(), answer.unwrap_or_default(), &sources)?;
+            results.write_item(finished, answer.as_ref(), &sources)?;
         }
         tell(&event, &mut results)
     })?;
@@ -237,13 +239,14 @@ fn processors() -> usize {
 }
 
 /// The arguments that all workers share.
-fn shared_arguments(job: JobKind, is_sandboxed: bool) -> Vec<OsString> {
+fn shared_arguments(job: JobKind, is_sandboxed: bool, memory: Option<u64>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec![
         job.name().into(),
         "--json".into(),
         "--progress=json".into(),
         format!("--worker={}", std::process::id()).into(),
     ];
+    arguments.extend(memory.map(|bytes| format!("--worker-memory={bytes}").into()));
     if !is_sandboxed {
         arguments.push("--no-sandbox".into());
     }
@@ -252,12 +255,16 @@ fn shared_arguments(job: JobKind, is_sandboxed: bool) -> Vec<OsString> {
 
 /// Refuses what the command of an item would refuse as such, before anything begins.
 fn check_command(job: JobKind, item: &Item) -> Result<()> {
+    let operands = item.arguments.iter().skip_while(|argument| *argument != "--").skip(1).count();
+    if job == JobKind::Convert && operands < 2 {
+        return Err(Error::new(Kind::Usage, Layer::Cli, "no output given")
+            .with_code(ErrorCode::NoDestination)
+            .hint("add -o 'new/{name}.qcow2', in a document the key `to_output: 'new/{name}.qcow2'`"));
+    }
     let mut command = worker_args::job_command(job).no_binary_name(true);
     let wrong = |error: clap::Error| {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default();
-        let message = message.strip_prefix("error: ").unwrap_or(message).to_owned();
-        Error::new(Kind::Usage, Layer::Cli, message).hint(format!("winject {} --help shows the options", job.name()))
+        Error::new(Kind::Usage, Layer::Cli, usage_message(&error))
+            .hint(format!("winject {} --help shows the options", job.name()))
     };
     let matches = command.try_get_matches_from_mut(&item.arguments).map_err(wrong)?;
     let spec: InjectSpec = match job {

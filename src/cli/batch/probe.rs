@@ -3,12 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::FromArgMatches as _;
-
-use super::job::JobKind;
-use super::worker_args::job_command;
 use crate::block::{Format, files_named};
-use crate::cli::args::ImageArgs;
+use crate::cli::args::parse_format;
 use crate::cli::sandbox;
 use crate::error::{Error, Layer, Result};
 use crate::fleet::Item;
@@ -20,25 +16,27 @@ use crate::host::is_nbd_name;
 ///
 /// # Errors
 /// When no thread can be started.
-pub(super) fn files_of(job: JobKind, items: &[Item], folder: &Path, is_sandboxed: bool) -> Result<Vec<Vec<PathBuf>>> {
+pub(super) fn files_of(items: &[Item], folder: &Path, is_sandboxed: bool) -> Result<Vec<Vec<PathBuf>>> {
     let read = || {
         if is_sandboxed {
             sandbox::enter_for_headers();
         }
-        let mut command = job_command(job).no_binary_name(true);
-        let mut files = |item: &Item| {
-            // A command line that is wrong is refused soon.
-            let matches = command.try_get_matches_from_mut(&item.arguments).ok();
-            let options = matches.and_then(|matches| ImageArgs::from_arg_matches(&matches).ok());
-            let format: Option<Format> = options.and_then(|options| options.format);
+        let files = |item: &Item| {
             let files = item.disks.iter().filter(|disk| !is_nbd_name(disk));
-            files.flat_map(|disk| files_named(&folder.join(disk), format)).collect()
+            files.flat_map(|disk| files_named(&folder.join(disk), format_of(item))).collect()
         };
-        items.iter().map(&mut files).collect()
+        items.iter().map(files).collect()
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("headers".to_owned()).spawn_scoped(scope, read);
         let thread = thread.map_err(|error| Error::io(Layer::Host, "cannot start a thread", error))?;
         thread.join().map_err(|_| Error::bug(Layer::Cli, "a thread of the batch panicked"))
     })
+}
+
+/// The format that the item's options name. The whole command line is not parsed for it: there may be many items.
+fn format_of(item: &Item) -> Option<Format> {
+    let mut options = item.arguments.iter().take_while(|argument| *argument != "--");
+    let name = options.find_map(|option| option.to_str()?.strip_prefix("--format="))?;
+    parse_format(name).ok()
 }

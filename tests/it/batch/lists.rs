@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 use super::{batch, code, events, guests, inject, outcomes};
-use crate::inject::stderr;
+use crate::inject::{fixture_drivers, stderr};
 
 /// Ten thousand names, hostile ones among them, in two forms of a list; shards divide them without a gap.
 fn a_long_list_of_hostile_names_is_divided() {
@@ -110,7 +110,63 @@ fn a_file_that_another_item_needs_is_not_an_item() {
     assert!(std::fs::read(at.join("base.qcow2")).unwrap() == before);
 }
 
+/// A list as a program of Windows writes it; a missing image that is listed twice is one item, which fails for good.
+fn a_list_of_windows_and_a_missing_image_listed_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    guests(at, &["a.qcow2"]);
+    std::os::unix::fs::symlink("nowhere.qcow2", at.join("lost.qcow2")).unwrap();
+    let mut child =
+        batch(at, "inspect - ./absent.qcow2 --json").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"\xef\xbb\xbfa.qcow2\r\nabsent.qcow2\r\nabsent.qcow2\r\nlost.qcow2")
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let expected =
+        [("./absent.qcow2", "failed"), ("a.qcow2", "done"), ("absent.qcow2", "failed"), ("lost.qcow2", "failed")];
+    assert_eq!((outcomes(&output), code(&output)), (super::pairs(&expected), 1));
+    assert_eq!(events(&output)[0]["skipped"][0]["reason"], "the same name as absent.qcow2");
+    let lost = events(&output).into_iter().find(|event| event["id"] == "lost.qcow2" && event["event"] == "finished");
+    let lost = lost.unwrap();
+    assert!(lost["reason"] == "file-not-found" && lost["retryable"] == false, "{lost}");
+    assert!(lost["hint"].as_str().unwrap().contains("nowhere.qcow2"), "{lost}");
+}
+
+/// What is wrong with the options of one entry is said with its name and in full, before anything begins.
+fn a_wrong_entry_is_named_before_anything_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    guests(at, &["a.qcow2", "b.qcow2"]);
+    let drivers = fixture_drivers();
+    for (text, words) in [
+        (
+            "job: convert\nimages:\n  - {image: a.qcow2, to_output: new.raw}\n  - {id: second, image: b.qcow2}\n",
+            ["second", "no output given"],
+        ),
+        (
+            &format!(
+                "job: inject\ndrivers: {}\nimages:\n  - {{image: a.qcow2, in_place: true}}\n  - {{id: second, image: b.qcow2}}\n",
+                drivers.display()
+            ),
+            ["second", "no destination"],
+        ),
+        ("job: inject\nin_place: true\nimages: [a.qcow2]\n", ["a.qcow2", "--drivers"]),
+        ("job: check\nbus: scsi\nimages: [b.qcow2]\n", ["b.qcow2", "use one of virtio-blk"]),
+    ] {
+        std::fs::write(at.join("fleet.yaml"), text).unwrap();
+        let output = batch(at, "fleet.yaml --results results").output().unwrap();
+        assert_eq!(code(&output), 2, "{text}: {}", stderr(&output));
+        assert!(words.iter().all(|word| stderr(&output).contains(word)), "{text}: {}", stderr(&output));
+        assert!(stderr(&output).contains("Hint: ") && !at.join("results").exists() && !at.join("new.raw").exists());
+    }
+}
+
 tests![
+    a_list_of_windows_and_a_missing_image_listed_twice,
+    a_wrong_entry_is_named_before_anything_begins,
     a_long_list_of_hostile_names_is_divided,
     hostile_names_reach_their_workers,
     a_file_is_one_item_and_outputs_are_each_items_own,

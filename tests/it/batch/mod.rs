@@ -1,5 +1,6 @@
 //! `winject batch`: many images, each in a process of its own.
 
+mod limits;
 mod lists;
 mod resume;
 mod stop;
@@ -121,4 +122,4 @@ fn a_document_overrides_options_for_one_image() {
     assert!(at.join("results/events.jsonl").exists());
 }
 
-tests![in lists, resume, stop; one_failure_is_no_other_items, a_check_has_findings_and_the_code_says_so, a_document_overrides_options_for_one_image];
+tests![in limits, lists, resume, stop; one_failure_is_no_other_items, a_check_has_findings_and_the_code_says_so, a_document_overrides_options_for_one_image];

@@ -29,7 +29,7 @@ fn slow(folder: &Path) -> Command {
     clean
 }
 
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
@@ -86,17 +86,54 @@ fn workers_do_not_outlive_a_killed_batch() {
 fn a_killed_worker_costs_its_item() {
     let folder = tempfile::tempdir().unwrap();
     let child = start(&mut slow(folder.path()), folder.path());
-    let text = std::fs::read_to_string(folder.path().join("results/events.jsonl")).unwrap();
-    let started = text.lines().rev().find(|line| line.contains("\"started\"")).unwrap();
-    let pid = serde_json::from_str::<serde_json::Value>(started).unwrap()["pid"].as_u64().unwrap();
-    let killed = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status().unwrap();
-    assert!(killed.success());
+    signal(worker_of(folder.path()), "KILL");
     let output = child.wait_with_output().unwrap();
     let mut ended: Vec<String> = outcomes(&output).into_iter().map(|(_, outcome)| outcome).collect();
     ended.sort();
     assert_eq!((ended, code(&output)), (vec!["done".to_owned(), "killed".to_owned()], 75));
     let again = slow(folder.path()).output().unwrap();
     assert_eq!(code(&again), 0, "{}", stderr(&again));
+}
+
+/// The process id of the worker that runs.
+fn worker_of(folder: &Path) -> u64 {
+    let text = std::fs::read_to_string(folder.join("results/events.jsonl")).unwrap();
+    let started = text.lines().rev().find(|line| line.contains("\"started\"")).unwrap();
+    serde_json::from_str::<serde_json::Value>(started).unwrap()["pid"].as_u64().unwrap()
+}
+
+fn signal(pid: u64, signal: &str) {
+    let killed = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
+    assert!(killed.success());
+}
+
+/// A worker that does not answer has the time of grace, or until a second signal; then it is killed. The next run finishes all.
+fn a_worker_that_does_not_stop_is_killed_after_the_grace_or_by_a_second_signal() {
+    for (grace, has_second) in [("1", false), ("600", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = slow(folder.path());
+        let mut child = start(command.arg("--grace").arg(grace), folder.path());
+        // It takes no signal but the last one.
+        signal(worker_of(folder.path()), "STOP");
+        let begun = Instant::now();
+        kill(&child, "TERM");
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(child.try_wait().unwrap().is_none(), "killed before its time");
+        if has_second {
+            kill(&child, "TERM");
+        }
+        let output = child.wait_with_output().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+        assert_eq!(output.status.signal(), Some(15), "{}", stderr(&output));
+        let ended: Vec<String> = outcomes(&output).into_iter().map(|(_, outcome)| outcome).collect();
+        assert!(ended.contains(&"killed".to_owned()) && ended.contains(&"not-started".to_owned()), "{ended:?}");
+        let finished = events(&output).into_iter().find(|event| event["outcome"] == "killed").unwrap();
+        assert!(finished["signal"] == 9 && finished["retryable"] == true, "{finished}");
+        assert!(names(&folder.path().join("out")).iter().all(|name| name.starts_with('.')));
+        let again = slow(folder.path()).output().unwrap();
+        assert_eq!(code(&again), 0, "{}", stderr(&again));
+        assert_eq!(names(&folder.path().join("out")), ["a.qcow2", "b.qcow2"]);
+    }
 }
 
 /// Two runs that meet: one works, the other says busy before it copies.
@@ -110,8 +147,10 @@ fn a_second_run_finds_the_image_busy() {
     assert!(busy >= 1, "{:?}", outcomes(&second));
     assert_eq!(code(&second), 75);
     // Nor do two runs write into one results folder.
-    let third = batch(folder.path(), "inspect a.raw --results results").output().unwrap();
-    assert_eq!(code(&third), 3, "{}", stderr(&third));
+    let third = batch(folder.path(), "inspect a.raw --results results --json").output().unwrap();
+    assert_eq!(code(&third), 75, "{}", stderr(&third));
+    let answer: serde_json::Value = serde_json::from_slice(&third.stdout).unwrap();
+    assert_eq!((&answer["error"]["code"], &answer["error"]["exit_code"]), (&"results-in-use".into(), &75.into()));
     let first = child.wait_with_output().unwrap();
     assert!(first.status.success() || code(&first) == 75, "{}", stderr(&first));
     assert_eq!(names(&folder.path().join("out")), ["a.qcow2", "b.qcow2"]);
@@ -134,6 +173,7 @@ tests![
     a_signal_stops_the_batch_and_its_worker_rolls_back,
     workers_do_not_outlive_a_killed_batch,
     a_killed_worker_costs_its_item,
+    a_worker_that_does_not_stop_is_killed_after_the_grace_or_by_a_second_signal,
     a_second_run_finds_the_image_busy,
     too_many_failures_stop_the_batch,
 ];
