@@ -87,6 +87,6 @@ impl Export {
         ]
         .into_iter()
         .find(|(_, before, after)| before != after)
-        .map(|(what, before, after)| format!("{what} was {before} and is {after}"))
+        .map(|(what, before, after)| format!("{what}: {before} before, {after} now"))
     }
 }

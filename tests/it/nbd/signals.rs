@@ -46,6 +46,8 @@ enum Stall {
     Read(usize),
     /// No answer to the question for extents.
     Status,
+    /// No handshake at all.
+    FirstHandshake,
     /// From this read on connections end, and no other handshake is made.
     Handshake(usize),
 }
@@ -68,7 +70,7 @@ fn stalling(image: &Path, stall: Stall) -> (Scripted, Receiver<()>) {
         let is_answered = !matches!(stall, Stall::Read(limit) | Stall::Handshake(limit) if number >= limit);
         Ok(is_answered.then(|| data(1, request.cookie, request.offset, &bytes)))
     };
-    let is_gone = AtomicUsize::new(0);
+    let is_gone = AtomicUsize::new(usize::from(stall == Stall::FirstHandshake));
     let server = Scripted::listen(move |_, mut stream| {
         if is_gone.load(Ordering::Relaxed) > 0 {
             stop();
@@ -101,7 +103,7 @@ fn a_stalled_server_does_not_hold_a_command() {
     let plan = ["plan", "URI", "--drivers", drivers, "-o", "plan.json"];
     let cp = ["cp", "-r", "URI", "/Windows", "."];
     let fsck = ["fsck", "URI", "--junit", "fsck.xml"];
-    let handshakes = [Stall::Handshake(0), Stall::Handshake(5)];
+    let handshakes = [Stall::FirstHandshake, Stall::Handshake(0), Stall::Handshake(5)];
     let stalls = [Stall::Read(0), Stall::Read(3), Stall::Read(12), Stall::Status].into_iter().chain(handshakes);
     for (number, stall) in stalls.enumerate() {
         for arguments in [&convert[..], &inject, &inspect, &plan, &cp, &fsck] {
