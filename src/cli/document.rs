@@ -186,12 +186,8 @@ impl RunDocument {
                 .into_error("the configuration", path, Layer::Cli)
                 .hint("--config takes the YAML file, the image is named in it")
         })?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            Error::new(Kind::Usage, Layer::Cli, "cannot read the configuration")
-                .path(&name)
-                .source_error(error)
-                .hint("--config takes the YAML file, as UTF-8; the image is named in it")
-        })?;
+        let hint = "--config takes the YAML file, as UTF-8; the image is named in it";
+        let text = Document::new(&name, Layer::Cli).text_of(bytes, "the configuration", hint)?;
         let mut run = Self::parse(&text, &name, path.parent().unwrap_or(Path::new("")))?;
         if run.spec.image.as_os_str().is_empty() {
             return Err(Error::new(Kind::Usage, Layer::Cli, "no image given")
@@ -435,6 +431,7 @@ mod tests {
             ("vmdk: {a: 1}\n", "a path is expected"),
             ("partition: two\n", "number"),
             ("threads: 0\n", "number"),
+            ("threads: 1e23\n", "\"1e23\" is not a number that fits"),
             ("firstboot_timeout: 99999999999\n", "number"),
             ("data_disks: On\n", "a word is expected"),
             ("- a\n- b\n", "not a configuration"),

@@ -6,6 +6,7 @@ use super::args::{GuestArgs, ImageArgs, RegistrationArg};
 use super::output_args::{OutputArgs, no_destination};
 use super::{environment, signals, worker};
 use crate::drivers::Policy;
+use crate::drivers::trust::Publisher;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host;
 use crate::job::{Destination, InjectRequest};
@@ -138,18 +139,29 @@ impl InjectSpec {
     }
 }
 
-/// Reads a certificate file; the layer that writes the certificate parses it.
+/// Reads a certificate file; the layer that writes the certificate parses it again. Here the file's name is known.
 fn read_certificate(path: &Path) -> Result<Vec<u8>> {
-    host::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
+    let bytes = host::read(path, CERTIFICATE_BYTES_MAX).map_err(|error| {
         error
             .into_error("the certificate", path, Layer::Cli)
             .hint("--trust-publisher takes a certificate file (.cer, DER)")
-    })
+    })?;
+    Publisher::parse(&bytes, &path.display().to_string())?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+
+    /// A certificate that was made for these tests.
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIHUMIGHAhRiwe56aIOfTJfz6iUHRY8XRDM2EDAFBgMrZXAwDDEKMAgGA1UEAwwB\n\
+        dzAgFw0yNjExMzAwNzM3MTlaGA8yMTI2MTEwNjA3MzcxOVowDDEKMAgGA1UEAwwB\n\
+        dzAqMAUGAytlcAMhAJEE/jIgbKBJWb6eW9iA3DDyD83OUgROE/GpHcxtoSPoMAUG\n\
+        AytlcANBAGlw1VO0QPYQNs7vAE5qdUlAEbjxRFXYBkyGJ16uPv8zytBr794L2Ili\n\
+        5ynt/GnM1WaZ128ShjgCM/5KDOZb2Qs=\n\
+        -----END CERTIFICATE-----\n";
 
     use super::*;
     use crate::cli::document::RunDocument;
@@ -183,7 +195,8 @@ mod tests {
     fn commands_and_documents_make_the_same_request() {
         let folder = tempfile::tempdir().unwrap();
         let certificate = folder.path().join("c.cer");
-        std::fs::write(&certificate, "a certificate").unwrap();
+        std::fs::write(&certificate, CERTIFICATE).unwrap();
+        std::fs::write(folder.path().join("password"), "a password").unwrap();
         let at = folder.path().display();
         let common = format!(
             "--format vhd --allow-path {at}/base --disk d.vmdk --nbd-requests 3 --definitions {at}/defs.yaml --threads 3 \
@@ -194,7 +207,7 @@ mod tests {
              --upload {at}/u=C:\\T\\u --upload {at}/k=v=\\w \
              --firstboot {at}/a.cmd --firstboot {at}/b.ps1 --firstboot-timeout 60 --guest-agent \
              --fallback-loader off --boot-graphics keep --test-signing on \
-             --bitlocker-password 4381F759={at}/c.cer"
+             --bitlocker-password 4381F759={at}/password"
         );
         let text = "vmdk: in.ova\ndrivers: [a.iso, vendor]\nformat: vpc\nallow_path: base\ndisk: d.vmdk\nnbd_requests: 3\n\
                     definitions: defs.yaml\nthreads: 3\npartition: 2\nregistration: full\n\
@@ -205,7 +218,7 @@ mod tests {
                     upload:\n  - 'u=C:\\T\\u'\n  - 'k=v=\\w'\nfirstboot: [a.cmd, b.ps1]\n\
                     firstboot_timeout: 60\nguest_agent: true\n\
                     fallback_loader: off\nboot_graphics: keep\ntest_signing: on\n\
-                    bitlocker_password: 4381F759=c.cer\n";
+                    bitlocker_password: 4381F759=password\n";
         for (option, key) in [
             (format!("--overlay {at}/o.qcow2 --overwrite"), "overlay: o.qcow2\noverwrite: true\n"),
             (format!("-o {at}/o.img --overwrite"), "output: o.img\noverwrite: true\n"),
@@ -243,9 +256,11 @@ mod tests {
         let plain = shown(typed("convert in.qcow2 out.qcow2 --inject drivers"));
         let folder = tempfile::tempdir().unwrap();
         let certificate = folder.path().join("c.cer");
-        std::fs::write(&certificate, "a certificate").unwrap();
+        std::fs::write(&certificate, CERTIFICATE).unwrap();
         let trust = format!("--trust-publisher {}", certificate.display());
-        let password = format!("--bitlocker-password {}", certificate.display());
+        let password_file = folder.path().join("password");
+        std::fs::write(&password_file, "a password").unwrap();
+        let password = format!("--bitlocker-password {}", password_file.display());
         for option in [
             "-O raw",
             "--compress",

@@ -185,6 +185,12 @@ impl Application<'_> {
             }
             None => vec![format!("the disk has no partition {}", document.partition.number)],
         };
+        if !differences.is_empty()
+            && let Err(error) = locate(&stage, &table, None)
+            && holds_no_readable_windows(&error)
+        {
+            return Err(error);
+        }
         self.require_none(differences)?;
         for (planned, other) in document.others.iter().zip(&others) {
             self.require_none(other.compare(planned)?)?;
@@ -310,6 +316,12 @@ impl Application<'_> {
     fn image(&self) -> String {
         self.request.image.display().to_string()
     }
+}
+
+/// Whether a disk that is another one than that of the plan has a fault that a new plan would not end either.
+fn holds_no_readable_windows(error: &Error) -> bool {
+    let is_encrypted = matches!(error.code(), ErrorCode::BitLockerLocked | ErrorCode::BitLockerState);
+    error.kind() == Kind::NotWindows || is_encrypted
 }
 
 impl Planner for Application<'_> {

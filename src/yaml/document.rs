@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::fault::describe;
 use super::spelling::nearest;
 use super::value::{Entry, Map, Value};
 use crate::error::{Error, Kind, Layer, Result};
@@ -67,14 +68,26 @@ impl Document {
         self
     }
 
+    /// The text in the bytes of a document. `what` it should be (`the configuration`) and `hint` are for the error.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] with the place, when the bytes are not text.
+    pub fn text_of(&self, bytes: Vec<u8>, what: &str, hint: &str) -> Result<String> {
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let message = format!("cannot read {what}: not text in UTF-8 from byte {valid} on");
+            Error::new(Kind::Usage, self.layer, message).path(&self.name).hint(hint)
+        })
+    }
+
     /// Parses the text of the document. `what` it should be (`a configuration`) and `hint` are for the error.
     ///
     /// # Errors
     /// [`Kind::Usage`] with the line, when the text is not YAML or not a mapping.
     pub fn parse(&self, text: &str, what: &str, hint: &str) -> Result<Map> {
-        serde_saphyr::from_str(text).map_err(|error| {
+        Map::parse(text).map_err(|error| {
             let place = error.location().map_or(self.name.clone(), |at| format!("{}:{}", self.name, at.line()));
-            let why = error.without_snippet().to_string();
+            let why = describe(&error);
             Error::new(Kind::Usage, self.layer, format!("not {what}: {why}")).path(place).hint(hint)
         })
     }

@@ -31,6 +31,7 @@
 //! ```
 
 mod document;
+mod fault;
 mod spelling;
 mod value;
 

@@ -74,12 +74,8 @@ pub(super) fn ask(path: &Path, typed: BatchArgs) -> Result<Asked> {
             .into_error("the document", path, Layer::Cli)
             .hint("winject batch takes a job and images, or a YAML document")
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        Error::new(Kind::Usage, Layer::Cli, "cannot read the document")
-            .path(&name)
-            .source_error(error)
-            .hint("winject batch takes a job and images, or a YAML document in UTF-8")
-    })?;
+    let hint = "winject batch takes a job and images, or a YAML document in UTF-8";
+    let text = Document::new(&name, Layer::Cli).text_of(bytes, "the document", hint)?;
     let folder = folder_of(path).canonicalize().unwrap_or_else(|_| folder_of(path).to_owned());
     parse(&text, &name, &folder, typed)
 }

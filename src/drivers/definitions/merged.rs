@@ -8,8 +8,9 @@ use super::definition::Definition;
 use super::user_file::{TEXT_MAX, UserFile};
 use crate::drivers::guest::GuestTarget;
 use crate::drivers::inf::Facts;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Layer, Result};
 use crate::host;
+use crate::yaml::Document;
 
 /// The built-in definitions, with a user's merged over them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,12 +72,7 @@ impl Definitions {
         let hint = "--definitions takes a YAML file with driver definitions, as UTF-8";
         let bytes = host::read(path, TEXT_MAX)
             .map_err(|e| e.into_error("the driver definitions", path, Layer::Drivers).hint(hint))?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            Error::new(Kind::Usage, Layer::Drivers, "cannot read the driver definitions")
-                .path(shown.clone())
-                .source_error(e)
-                .hint(hint)
-        })?;
+        let text = Document::new(&shown, Layer::Drivers).text_of(bytes, "the driver definitions", hint)?;
         Self::parse(&text, &shown)
     }
 

@@ -365,6 +365,12 @@ impl PlanDocument {
             Err(_) => serde_json::from_slice(bytes).ok().map(|version: Version| version.schema),
         };
         if let Some(schema) = schema.filter(|schema| schema != SCHEMA) {
+            if !schema.starts_with("winject.plan.") {
+                return Err(Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: it is another document")
+                    .with_code(ErrorCode::PlanInvalid)
+                    .expected_found(SCHEMA, schema)
+                    .hint("name a file that winject plan has written"));
+            }
             return Err(Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: it is of another version")
                 .with_code(ErrorCode::PlanInvalid)
                 .expected_found(SCHEMA, schema)
@@ -372,8 +378,19 @@ impl PlanDocument {
         }
         let document = read.map_err(|error| {
             let line = u64::try_from(error.line()).unwrap_or(0);
-            let what = "cannot read the plan: not a document of winject plan";
-            unreadable(what).at(Place::Line(line)).source_error(error)
+            // The words of the reader are for programmers.
+            match error.classify() {
+                serde_json::error::Category::Data => {
+                    unreadable("cannot read the plan: it is not as winject plan wrote it").at(Place::Line(line))
+                }
+                serde_json::error::Category::Eof if !bytes.is_empty() => {
+                    unreadable("cannot read the plan: its end is missing").at(Place::Line(line))
+                }
+                _ => Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: not a document of winject plan")
+                    .with_code(ErrorCode::PlanInvalid)
+                    .at(Place::Line(line.max(1)))
+                    .hint("name a file that winject plan has written"),
+            }
         })?;
         let canonical = document.to_bytes();
         if canonical != bytes {

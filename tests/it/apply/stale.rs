@@ -3,7 +3,7 @@
 use super::{apply, fail, plan};
 use crate::block::pending::interrupt;
 use crate::inject::{
-    disk_sha256, expected_fixture, fixture_drivers, folder, names, sha256, succeed, winject, writable_fixture,
+    disk_sha256, expected_fixture, fixture_drivers, folder, names, sha256, stderr, succeed, winject, writable_fixture,
 };
 use crate::support;
 use std::fs::File;
@@ -261,6 +261,27 @@ fn differences_are_named() {
     say(&|plan| plan.windows.build += 1, "Windows");
 }
 
+/// An image that holds no Windows is the same fault for `apply` as for the other verbs.
+fn an_image_without_windows_is_not_stale() {
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let saved = plan(&image, "--bundle");
+    let mut disk = vec![0; 4 << 20];
+    // One partition of type 7 from sector 2048 on.
+    disk[446 + 4] = 7;
+    disk[446 + 9] = 8;
+    disk[446 + 13] = 8;
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    let other = folder.path().join("other.raw");
+    std::fs::write(&other, &disk).unwrap();
+    let inspected = winject().arg("inspect").arg(&other).output().unwrap();
+    assert_eq!(inspected.status.code(), Some(4), "{}", stderr(&inspected));
+    let applied = winject().arg("apply").arg(&saved).arg("-n").arg("--image").arg(&other).output().unwrap();
+    let error = |text: &str| text.lines().find(|line| line.starts_with("Error: ")).map(str::to_owned);
+    assert_eq!(applied.status.code(), Some(4), "{}", stderr(&applied));
+    assert_eq!(error(&stderr(&applied)), error(&stderr(&inspected)));
+}
+
 fn an_interrupted_run_comes_first() {
     let folder = folder();
     let image = writable_fixture(folder.path(), Format::Raw);
@@ -298,6 +319,7 @@ tests![
     a_byte_outside_the_read_set,
     an_applied_plan_is_stale,
     differences_are_named,
+    an_image_without_windows_is_not_stale,
     an_interrupted_run_comes_first,
     overrides_have_to_be_repeated,
 ];

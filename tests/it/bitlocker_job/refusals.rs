@@ -46,6 +46,15 @@ fn keys_that_are_missing_or_wrong_are_named_with_the_options_that_fit() {
     std::fs::write(wrong, RECOVERY.replacen("616319", "616318", 1)).unwrap();
     refuse(&made, &["--bitlocker-recovery-key", wrong], 2, &["--bitlocker-recovery-key", "group"]);
 
+    // A plan for another disk: the volume stays what hinders.
+    let plan = made.path("keys").join("other.json");
+    let mut make = winject();
+    make.arg("plan").arg(crate::inject::fixture()).arg("--drivers").arg(crate::inject::fixture_drivers());
+    crate::inject::succeed(make.arg("--bundle").arg("-o").arg(&plan));
+    let apply = winject().arg("apply").arg(&plan).arg("-n").arg("--image").arg(&made.image).output().unwrap();
+    let said = stderr(&apply);
+    assert!(apply.status.code() == Some(3) && said.contains("--bitlocker-recovery-key"), "{said}");
+
     let inspect = winject().arg("inspect").arg(&made.image).output().unwrap();
     let text = stdout(&inspect);
     assert_eq!(inspect.status.code(), Some(3), "{text}{}", stderr(&inspect));

@@ -94,6 +94,44 @@ fn unknown_keys_warn_with_their_line() {
     assert!(stderr(&output).contains(&warning), "{}", stderr(&output));
 }
 
+/// Whatever file is given where a document, a certificate or a plan is expected: the error is winject's, not a library's.
+fn foreign_files_are_refused_without_the_words_of_libraries() {
+    let folder = setting();
+    let binary: Vec<u8> = (0..=255).collect();
+    let json = b"{\"schema\": \"winject.inspect.v1\", \"version\": 1}".to_vec();
+    let key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_vec();
+    let cut = b"{\n  \"schema\": \"winject.plan.v1\",\n".to_vec();
+    let files = [binary, b"hello\n".to_vec(), b"[1, 2".to_vec(), json, key, cut, b"vmdk: \"\\q\"".to_vec(), Vec::new()];
+    let inject = ["inject", "windows.qcow2", "-n", "--drivers", "virtio-win"];
+    for (index, bytes) in files.iter().enumerate() {
+        let name = format!("file{index}");
+        std::fs::write(folder.path().join(&name), bytes).unwrap();
+        for words in [
+            vec!["--config", &name],
+            vec!["batch", &name],
+            [&inject[..], &["--definitions", &name]].concat(),
+            [&inject[..], &["--trust-publisher", &name]].concat(),
+            vec!["apply", &name, "-n"],
+        ] {
+            let output = winject().current_dir(folder.path()).args(&words).output().unwrap();
+            let said = stderr(&output);
+            // An empty file is an empty list of definitions.
+            if words.contains(&"--definitions") && bytes.is_empty() {
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+            assert!(said.contains(&name) && said.contains("Hint: "), "{words:?}: {said}");
+            for word in [
+                "DER", "ASN", "tag", "PEM error", "pre-encapsulation", " column ", "invalid utf-8", "expected value", "EOF",
+                "missing field", "expected mapping start", "invalid type", "scanning", "serde", "Options",
+            ] {
+                let is_ours = word == " column " && said.contains("(column ");
+                assert!(is_ours || !said.contains(word), "{words:?} says {word:?}: {said}");
+            }
+        }
+    }
+}
+
 fn errors_name_the_document() {
     for (text, code) in [
         ("cmd: fetch-from-host\n", 2),
@@ -222,6 +260,7 @@ tests![
     virtio_and_custom_drivers_in_both_spellings,
     testing_without_conversion,
     unknown_keys_warn_with_their_line,
+    foreign_files_are_refused_without_the_words_of_libraries,
     errors_name_the_document,
     an_overlay_is_replaced_on_request_only,
     a_format_is_believed,
