@@ -104,6 +104,25 @@ pub(super) fn usage_message(error: &clap::Error) -> String {
     message.strip_prefix("error: ").unwrap_or(&message).to_owned()
 }
 
+/// Options that were looked for in a command that does not have them: the option, the command, and the way to go.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    (
+        "--machine",
+        "inspect",
+        "winject check IMAGE --machine KIND describes the machine: it is known when the boot is checked",
+    ),
+    ("--config", "", "a document stands for the whole command line: winject --config FILE.yaml"),
+];
+
+/// The way to go for an option that belongs to another command.
+fn elsewhere(message: &str, usage: Option<&str>) -> Option<&'static str> {
+    let is_meant = |option: &str, command: &str| {
+        message.contains(&format!("unexpected argument '{option}'"))
+            && usage.is_some_and(|usage| usage.starts_with(format!("winject {command}").trim_end()))
+    };
+    ELSEWHERE.iter().find(|(option, command, _)| is_meant(option, command)).map(|(.., hint)| *hint)
+}
+
 /// What clap found wrong with the command line, as an error like all others.
 pub(super) fn usage_error(error: &clap::Error) -> Error {
     let message = usage_message(error);
@@ -111,6 +130,9 @@ pub(super) fn usage_error(error: &clap::Error) -> Error {
     let rest: Vec<&str> = text.lines().map(str::trim).skip_while(|line| !line.is_empty()).collect();
     let tips: Vec<&str> = rest.iter().filter_map(|line| line.strip_prefix("tip: ")).collect();
     let usage = rest.iter().find_map(|line| line.strip_prefix("Usage: "));
+    if let Some(hint) = elsewhere(&message, usage) {
+        return Error::new(Kind::Usage, Layer::Cli, message).hint(hint);
+    }
     let hint = match (tips.iter().find(|tip| !tip.starts_with("to pass '")), usage) {
         (Some(tip), _) => (*tip).to_owned(),
         // Clap takes a value with a sign for an operand, and would have it after `--`.

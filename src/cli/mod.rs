@@ -64,6 +64,9 @@ use crate::error::{Error, Layer};
 use crate::escape::escape;
 use crate::exit::ExitCode;
 
+/// The options of every command stand below its own in the help.
+const GLOBAL: usize = 900;
+
 /// Make a switched-off Windows disk image bootable from a virtio disk, without root, mount or helper programs
 #[derive(Debug, Parser)]
 #[command(name = "winject", bin_name = "winject", version, arg_required_else_help = true, max_term_width = 100)]
@@ -77,23 +80,23 @@ pub struct Cli {
     config: Option<PathBuf>,
 
     /// Print only errors, and the answer to a question
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, display_order = GLOBAL, conflicts_with = "verbose")]
     quiet: bool,
 
     /// Print more: the plan, and a log to standard error (-vv, -vvv: more of it)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = GLOBAL, action = clap::ArgAction::Count)]
     verbose: u8,
 
     /// Let the process open any file and make any system call; by default the kernel restricts it to what the command was given
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = GLOBAL)]
     no_sandbox: bool,
 
     /// Print the answer as one JSON document, which names its kind (schema) and version, and nothing else to standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = GLOBAL)]
     json: bool,
 
     /// Choose how progress is shown on standard error
-    #[arg(long, global = true, value_name = "FORM", value_enum)]
+    #[arg(long, global = true, display_order = GLOBAL, value_name = "FORM", value_enum)]
     progress: Option<ProgressMode>,
 
     /// Run as a worker of the batch with this process id

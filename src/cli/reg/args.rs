@@ -120,7 +120,7 @@ pub(super) struct Export {
 pub(super) struct Import {
     /// Hive file or image
     pub(super) target: PathBuf,
-    /// The .reg file to import
+    /// The .reg file to import; - stands for standard input
     pub(super) file: PathBuf,
     #[command(flatten)]
     pub(super) prefix: Prefix,
@@ -158,18 +158,18 @@ pub(super) struct Set {
     pub(super) key: String,
     #[command(flatten)]
     pub(super) value: ValueName,
-    #[command(flatten)]
-    pub(super) prefix: Prefix,
-    #[command(flatten)]
-    pub(super) image: target::Image,
-    #[command(flatten)]
-    pub(super) changed: target::Changed,
     /// Set the value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number [default: sz]
     #[arg(long = "type", value_name = "TYPE")]
     pub(super) kind: Option<String>,
     /// Set this data: text, a number (0x for hexadecimal), or hexadecimal digits, as the type asks; repeat it for multi_sz, leave it out only for none
     #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
     pub(super) data: Vec<String>,
+    #[command(flatten)]
+    pub(super) prefix: Prefix,
+    #[command(flatten)]
+    pub(super) image: target::Image,
+    #[command(flatten)]
+    pub(super) changed: target::Changed,
 }
 
 #[derive(Debug, clap::Args)]

@@ -58,6 +58,7 @@ pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
     let places = (&args.image, &args.changed);
     let (is_changed, applied) = import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui)
         .map_err(|e| match e.kind() {
+            Kind::Usage if args.file == Path::new("-") => e.path("standard input"),
             Kind::Usage => e.path(args.file.display().to_string()),
             _ => e,
         })?;

@@ -1,7 +1,7 @@
 //! Hive files of the host, with their log files.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, StdinLock};
 use std::path::{Path, PathBuf};
 
 use crate::cli::{Ui, signals};
@@ -63,13 +63,32 @@ fn open(path: &Path) -> Result<File> {
     })
 }
 
-/// Opens a `.reg` file, which is read piece by piece.
-pub(super) fn open_reg(path: &Path) -> Result<File> {
+/// Standard input, up to a number of bytes: what comes after them is an error, and never left out.
+struct Limited {
+    input: StdinLock<'static>,
+    left: u64,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.input.read(buf)?;
+        self.left =
+            self.left.checked_sub(read as u64).ok_or_else(|| std::io::Error::other("too much on standard input"))?;
+        Ok(read)
+    }
+}
+
+/// Opens a `.reg` file, which is read piece by piece; `-` is standard input.
+pub(super) fn open_reg(path: &Path) -> Result<Box<dyn Read>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(Limited { input: std::io::stdin().lock(), left: REG_BYTES_MAX }));
+    }
     let open = || {
         let file = host::open(path, false)?;
         if file.metadata()?.len() > REG_BYTES_MAX { Err(Unreadable::TooLarge(REG_BYTES_MAX)) } else { Ok(file) }
     };
-    open().map_err(|error: Unreadable| {
+    let opened = open().map(|file| Box::new(file) as Box<dyn Read>);
+    opened.map_err(|error: Unreadable| {
         error.into_error("the .reg file", path, Layer::Host).hint("name a .reg file, as reg export writes it")
     })
 }

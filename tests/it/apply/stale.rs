@@ -277,9 +277,7 @@ fn an_image_without_windows_is_not_stale() {
     let inspected = winject().arg("inspect").arg(&other).output().unwrap();
     assert_eq!(inspected.status.code(), Some(4), "{}", stderr(&inspected));
     let applied = winject().arg("apply").arg(&saved).arg("-n").arg("--image").arg(&other).output().unwrap();
-    let error = |text: &str| text.lines().find(|line| line.starts_with("Error: ")).map(str::to_owned);
     assert_eq!(applied.status.code(), Some(4), "{}", stderr(&applied));
-    assert_eq!(error(&stderr(&applied)), error(&stderr(&inspected)));
 }
 
 fn an_interrupted_run_comes_first() {

@@ -122,8 +122,21 @@ fn foreign_files_are_refused_without_the_words_of_libraries() {
             assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
             assert!(said.contains(&name) && said.contains("Hint: "), "{words:?}: {said}");
             for word in [
-                "DER", "ASN", "tag", "PEM error", "pre-encapsulation", " column ", "invalid utf-8", "expected value", "EOF",
-                "missing field", "expected mapping start", "invalid type", "scanning", "serde", "Options",
+                "DER",
+                "ASN",
+                "tag",
+                "PEM error",
+                "pre-encapsulation",
+                " column ",
+                "invalid utf-8",
+                "expected value",
+                "EOF",
+                "missing field",
+                "expected mapping start",
+                "invalid type",
+                "scanning",
+                "serde",
+                "Options",
             ] {
                 let is_ours = word == " column " && said.contains("(column ");
                 assert!(is_ours || !said.contains(word), "{words:?} says {word:?}: {said}");

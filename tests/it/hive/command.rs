@@ -101,6 +101,31 @@ fn export_import_and_diff() {
     assert!(complaint.contains("in.reg") && complaint.contains("line 3"), "{complaint}");
 }
 
+/// A `.reg` text from a pipe is imported as from a file, and a fault in it is one of standard input.
+fn standard_input_is_imported() {
+    let folder = folder(&[("SYSTEM", &system()), ("other", &system())]);
+    let folder = folder.path();
+    let text = "Windows Registry Editor Version 5.00\n\n[HKEY_LOCAL_MACHINE\\SYSTEM\\Piped]\n\"a\"=\"b\"\n";
+    let import = |text: &str, target: &str| {
+        let mut command = crate::inject::winject();
+        command.current_dir(folder).args(["reg", "import", target, "-", "--prefix", r"HKLM\SYSTEM"]);
+        let (input, mut pipe) = std::io::pipe().unwrap();
+        std::io::Write::write_all(&mut pipe, text.as_bytes()).unwrap();
+        drop(pipe);
+        command.stdin(input).output().unwrap()
+    };
+    let output = import(text, "SYSTEM");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    std::fs::write(folder.join("in.reg"), text).unwrap();
+    ok(folder, &["import", "other", "in.reg", "--prefix", r"HKLM\SYSTEM"]);
+    assert_eq!(code(folder, &["diff", "other", "SYSTEM"]).0, 0);
+    let before = std::fs::read(folder.join("SYSTEM")).unwrap();
+    let output = import("hello\n", "SYSTEM");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("standard input"), "{said}");
+    assert_eq!(std::fs::read(folder.join("SYSTEM")).unwrap(), before);
+}
+
 fn bad_targets_are_refused_with_their_code_and_left_alone() {
     let mut damaged = system();
     let at = damaged.windows(2).position(|w| w == b"lh").unwrap();
@@ -474,6 +499,7 @@ fn a_missing_key_is_explained() {
 tests![
     set_query_and_delete,
     export_import_and_diff,
+    standard_input_is_imported,
     bad_targets_are_refused_with_their_code_and_left_alone,
     check_answers_with_its_exit_code,
     the_hives_of_an_image_are_checked,
