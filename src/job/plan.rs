@@ -147,6 +147,7 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     others.sort_by(|a, b| a.name.cmp(&b.name));
     let document = PlanDocument {
         schema: PlanDocument::schema(),
+        version: PlanDocument::version(),
         tool: report.run.tool.clone(),
         image: name_in_plan(&request.image).map(str::to_owned),
         disk: facts.disk,

@@ -15,7 +15,10 @@ use crate::plan::change::GuestHive;
 /// The schema that this version writes, and the only one that it reads.
 const SCHEMA: &str = "winject.plan.v1";
 
-/// A saved plan. All fields are always there but `others`, `boot`, `log_replay` and `uploads`, in this order; what is not known is `null`.
+/// The version in the field `version`, which is the one that the schema names.
+const VERSION: u32 = 1;
+
+/// A saved plan. All fields are always there but `version`, `others`, `boot`, `log_replay` and `uploads`, in this order; what is not known is `null`.
 ///
 /// There is no time in it: apply dates what it writes by its own clock, as `inject` does. So the same image, media and
 /// options give the same bytes at any time.
@@ -25,6 +28,9 @@ const SCHEMA: &str = "winject.plan.v1";
 pub struct PlanDocument {
     /// `winject.plan.v1`.
     pub schema: String,
+    /// Version of the schema: 1. Left out in plans of the first winject that saved any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
     /// Name and version of the program that made the plan: `winject 0.1.0`.
     pub tool: String,
     /// File name of the image, without its folder: a hint where to look for it, no part of its identity. `null` if the
@@ -339,6 +345,12 @@ impl PlanDocument {
         SCHEMA.to_owned()
     }
 
+    /// The version of this schema.
+    #[must_use]
+    pub fn version() -> Option<u32> {
+        Some(VERSION)
+    }
+
     /// The canonical bytes: JSON with fields in the order of declaration, two spaces of indentation, one line break at
     /// the end, and control characters as `\uXXXX`.
     #[must_use]
@@ -356,25 +368,18 @@ impl PlanDocument {
     /// [`Kind::Usage`] when `bytes` are anything else than the canonical bytes of a document of this version.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
-        struct Version {
+        struct Head {
             schema: String,
+            #[serde(default)]
+            version: Option<u32>,
         }
         let read: Result<Self, serde_json::Error> = serde_json::from_slice(bytes);
-        let schema = match &read {
-            Ok(document) => Some(document.schema.clone()),
-            Err(_) => serde_json::from_slice(bytes).ok().map(|version: Version| version.schema),
+        let head = match &read {
+            Ok(document) => Some(Head { schema: document.schema.clone(), version: document.version }),
+            Err(_) => serde_json::from_slice(bytes).ok(),
         };
-        if let Some(schema) = schema.filter(|schema| schema != SCHEMA) {
-            if !schema.starts_with("winject.plan.") {
-                return Err(Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: it is another document")
-                    .with_code(ErrorCode::PlanInvalid)
-                    .expected_found(SCHEMA, schema)
-                    .hint("name a file that winject plan has written"));
-            }
-            return Err(Error::new(Kind::Usage, Layer::Plan, "cannot read the plan: it is of another version")
-                .with_code(ErrorCode::PlanInvalid)
-                .expected_found(SCHEMA, schema)
-                .hint("make the plan again with this version of winject"));
+        if let Some(Head { schema, version }) = head {
+            refuse_other_schema(&schema, version)?;
         }
         let document = read.map_err(|error| {
             let line = u64::try_from(error.line()).unwrap_or(0);
@@ -403,6 +408,23 @@ impl PlanDocument {
     }
 }
 
+/// Refuses other documents, and plans of other versions.
+fn refuse_other_schema(schema: &str, version: Option<u32>) -> Result<()> {
+    let refused = |what: &str| Error::new(Kind::Usage, Layer::Plan, what).with_code(ErrorCode::PlanInvalid);
+    if !schema.starts_with("winject.plan.") {
+        return Err(refused("cannot read the plan: it is another document")
+            .expected_found(SCHEMA, schema)
+            .hint("name a file that winject plan has written"));
+    }
+    let error = refused("cannot read the plan: it is of another version")
+        .hint("make the plan again with this version of winject");
+    match version {
+        _ if schema != SCHEMA => Err(error.expected_found(SCHEMA, schema)),
+        Some(version) if version != VERSION => Err(error.expected_found(VERSION, version)),
+        _ => Ok(()),
+    }
+}
+
 fn unreadable(what: &str) -> Error {
     Error::new(Kind::Usage, Layer::Plan, what)
         .with_code(ErrorCode::PlanInvalid)
@@ -420,7 +442,10 @@ mod tests {
         let bytes = document.to_bytes();
         assert_eq!(PlanDocument::parse(&bytes).unwrap(), document);
         let text = String::from_utf8(bytes).unwrap();
-        assert!(text.starts_with("{\n  \"schema\": \"winject.plan.v1\",\n") && text.ends_with("\n}\n"), "{text}");
+        assert!(
+            text.starts_with("{\n  \"schema\": \"winject.plan.v1\",\n  \"version\": 1,\n") && text.ends_with("\n}\n"),
+            "{text}"
+        );
         assert!(text.contains("\\u202e") && !text.contains('\u{202e}'), "{text}");
     }
 
@@ -459,7 +484,20 @@ mod tests {
             assert_eq!(error.kind(), Kind::Usage, "{error}");
             assert!(error.hint_text().is_some());
         }
-        let newer = PlanDocument::parse(&change("winject.plan.v1", "winject.plan.v2")).unwrap_err();
-        assert!(newer.to_string().contains("another version"), "{newer}");
+        for (from, to) in [("winject.plan.v1", "winject.plan.v2"), ("\"version\": 1,", "\"version\": 2,")] {
+            let newer = PlanDocument::parse(&change(from, to)).unwrap_err();
+            assert!(newer.to_string().contains("another version"), "{newer}");
+        }
+        assert!(PlanDocument::parse(&change("\"version\": 1,", "\"version\": null,")).is_err());
+    }
+
+    /// The first plans had no version.
+    #[test]
+    fn a_plan_without_a_version_is_read() {
+        let text = String::from_utf8(sample::document().to_bytes()).unwrap();
+        let old = text.replacen("  \"version\": 1,\n", "", 1);
+        assert!(old.len() < text.len());
+        let read = PlanDocument::parse(old.as_bytes()).unwrap();
+        assert_eq!((read.version, read.to_bytes()), (None, old.into_bytes()));
     }
 }

@@ -18,6 +18,7 @@ pub(crate) fn document() -> PlanDocument {
     files.sort_by_key(|file| file.sha256);
     PlanDocument {
         schema: PlanDocument::schema(),
+        version: PlanDocument::version(),
         tool: "winject 0.1.0".to_owned(),
         image: Some("win.qcow2".to_owned()),
         disk: DiskFacts {
