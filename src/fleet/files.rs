@@ -10,7 +10,7 @@ use super::tally::Tally;
 use super::{junit, metrics, page};
 use crate::cancel::Cancel;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::host::{self, AtomicFile, Target, create_folder};
+use crate::host::{self, AtomicFile, Target, create_folder, refuse_missing_folder};
 use crate::job::junit::JUNIT_START;
 use crate::plan::review::page_start;
 
@@ -41,6 +41,7 @@ pub fn write(
     folders: &[PathBuf],
     cancel: &Cancel,
 ) -> Result<Vec<PathBuf>> {
+    require_place(folder)?;
     let sources: Vec<PathBuf> = folders.iter().map(|folder| folder.join(EVENTS_FILE)).collect();
     create_folder(folder, &sources).map_err(|error| {
         Error::io(Layer::Host, "cannot make the results folder", error)
@@ -72,7 +73,19 @@ pub fn write(
 /// # Errors
 /// Those of [`write`] that can be told before.
 pub fn check(folder: &Path) -> Result<()> {
+    require_place(folder)?;
     targets(folder).map(drop)
+}
+
+/// Refuses a results folder that is a file, or whose own folder does not exist.
+fn require_place(folder: &Path) -> Result<()> {
+    if folder.metadata().is_ok_and(|meta| !meta.is_dir()) {
+        return Err(Error::new(Kind::Usage, Layer::Host, format!("cannot write {WHAT}: the name is that of a file"))
+            .with_code(ErrorCode::OutputName)
+            .path(folder.display().to_string())
+            .hint("name a folder, or a name that is free"));
+    }
+    refuse_missing_folder(folder, WHAT)
 }
 
 /// The files, in the order in which they are written.
