@@ -11,7 +11,7 @@ use super::formats::raw::RawImage;
 use super::formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 use super::image::Image;
 use super::name::ImageName;
-use crate::error::Result;
+use crate::error::{Error, Kind, Layer, Result};
 use crate::host::Storage;
 
 /// Opens the image at `path`, or the NBD export of that URI, for reading, with all files that it refers to. The guest's disk is read through the result;
@@ -32,7 +32,7 @@ use crate::host::Storage;
 /// is not a disk image in a format that winject reads, [`Kind::Damaged`](crate::Kind::Damaged) when it
 /// contradicts its format, [`Kind::Refused`](crate::Kind::Refused) when it is encrypted, in use, or refers to a file
 /// that the policy does not allow, [`Kind::Pending`](crate::Kind::Pending) when an interrupted run left it (or a file
-/// that it refers to) half written.
+/// that it refers to) half written, [`Kind::Usage`](crate::Kind::Usage) when a disk of it is chosen and it is not an OVA.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Box<dyn Image>> {
     open_storage(ImageName::of(path).open(options.locking, &options.nbd)?, path, options.format, options)
 }
@@ -47,7 +47,15 @@ pub fn open_storage(
     format: Option<Format>,
     options: &OpenOptions,
 ) -> Result<Box<dyn Image>> {
-    new_chain(options).open_storage(storage, path, format)
+    let is_choice_meant = options.disk.is_none() || (format.is_none() && ova::is_ova(&*storage));
+    let image = new_chain(options).open_storage(storage, path, format)?;
+    if is_choice_meant { Ok(image) } else { Err(no_disk_to_choose(path)) }
+}
+
+/// The error for a choice among the disks of a file that is not opened as an OVA.
+pub(super) fn no_disk_to_choose(path: &Path) -> Error {
+    let message = "the choice of a disk (--disk) has no effect: the file is not read as an OVA, and holds one disk";
+    Error::new(Kind::Usage, Layer::Block, message).path(path.display().to_string()).hint("leave --disk out")
 }
 
 /// Whether the file at `path` is an OVA; `false` for one that cannot be read, and for an NBD export.

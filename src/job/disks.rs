@@ -101,7 +101,9 @@ pub(super) fn open_briefly(request: &InjectRequest, path: &Path) -> Result<Stage
 fn open_cached(request: &InjectRequest, path: &Path, read_cache_bytes: u64) -> Result<Stage> {
     // Inspection, the edit and the verification read the same hives.
     let stage_options = StageOptions { read_cache_bytes, ..StageOptions::default() }.within(request.memory);
-    Ok(Stage::new(block::open(path, &block_options(request))?, stage_options))
+    let disks: Vec<&Path> = request.all_disks().map(PathBuf::as_path).collect();
+    let options = options_among(&block_options(request), path, &disks);
+    Ok(Stage::new(block::open(path, &options)?, stage_options))
 }
 
 /// The host's files of the image, with those that it names. Opens the image without reading the guest.
@@ -110,6 +112,15 @@ fn open_cached(request: &InjectRequest, path: &Path, read_cache_bytes: u64) -> R
 /// Those of opening the image.
 pub fn image_files(image: &Path, options: &block::OpenOptions) -> Result<Vec<PathBuf>> {
     Ok(block::open(image, options)?.files())
+}
+
+/// How one of several disks is opened: the choice of a disk is for the OVA among them.
+pub(super) fn options_among(options: &block::OpenOptions, path: &Path, disks: &[&Path]) -> block::OpenOptions {
+    let mut options = options.clone();
+    if options.disk.is_some() && !block::is_ova(path) && disks.iter().any(|disk| block::is_ova(disk)) {
+        options.disk = None;
+    }
+    options
 }
 
 /// How the disks of a request are opened.

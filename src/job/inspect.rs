@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::bitlocker_start::BitLockerStart;
 use super::choose_disk::{check_set, none_has_windows};
+use super::disks::options_among;
 use super::explain::explain;
 use super::locate::{self, edit_refusal, locate, no_windows, search};
 use super::ntfs_log::VolumeLog;
@@ -115,7 +116,9 @@ pub fn inspect_disks(
     let disks: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let inspect = || -> Result<Vec<Inspection>> {
         check_set(&disks, options.disk.as_deref())?;
-        disks.iter().map(|path| inspect_image(path, options, keys, replay, disks.len() <= 1)).collect()
+        let inspect =
+            |path: &&Path| inspect_image(path, &options_among(options, path, &disks), keys, replay, disks.len() <= 1);
+        disks.iter().map(inspect).collect()
     };
     inspect().map_err(explain)
 }

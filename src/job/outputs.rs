@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::choose_disk::check_disks;
-use super::disks::{block_options, image_files};
+use super::disks::{block_options, image_files, options_among};
 use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
@@ -54,9 +54,10 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf], texts: &[(&'static 
     };
     // Each image is opened for it: not where nothing but the image is written.
     if new_image.is_some() || !reports.is_empty() || !texts.is_empty() {
-        for disk in request.all_disks() {
+        let disks: Vec<&Path> = request.all_disks().map(PathBuf::as_path).collect();
+        for disk in &disks {
             // The job itself says why an image cannot be opened: nothing is written then.
-            let needed = image_files(disk, &block_options(request)).unwrap_or_default();
+            let needed = image_files(disk, &options_among(&block_options(request), disk, &disks)).unwrap_or_default();
             needed.iter().for_each(|path| files.add_input("a file that an input image needs", path));
         }
     }

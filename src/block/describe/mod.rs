@@ -6,6 +6,7 @@ mod map;
 
 use std::path::Path;
 
+use super::open::no_disk_to_choose;
 use super::{ImageName, OpenOptions, ova, probe};
 use crate::error::{Error, Layer, Result};
 
@@ -24,7 +25,8 @@ pub fn info(path: &Path, options: &OpenOptions) -> Result<ImageInfo> {
         facts::ova(&storage, path, options)
     } else {
         let format = options.format.map_or_else(|| probe::probe(storage.as_ref(), path), Ok)?;
-        facts::of(&storage, path, format)
+        let facts = facts::of(&storage, path, format);
+        facts.and_then(|facts| if options.disk.is_none() { Ok(facts) } else { Err(no_disk_to_choose(path)) })
     }
     .map_err(|e| e.path(&name))?;
     info.filename = name;

@@ -10,6 +10,7 @@ use crate::block;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::job::apply::stage_saved_plan;
+use crate::job::disks::options_among;
 use crate::job::explain::explain;
 use crate::job::look::Files;
 use crate::job::report::Report;
@@ -67,7 +68,8 @@ pub struct DiffRequest {
 /// Windows on both, and what `see` returns.
 pub fn diff_images(request: &DiffRequest, see: &mut See<'_>) -> Result<Compared> {
     let mut compare = || {
-        let open = |path| block::open(path, &request.options);
+        let both = [request.old.as_path(), request.new.as_path()];
+        let open = |path: &PathBuf| block::open(path, &options_among(&request.options, path, &both));
         let (old, new) = (open(&request.old)?, open(&request.new)?);
         let read = |disk: &dyn block::Image, path: &PathBuf| {
             let table = request.bitlocker.read_partitions(disk);
