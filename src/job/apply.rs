@@ -219,6 +219,8 @@ impl Application<'_> {
                 }
                 Err(self.stale(self.describe_change(&found).unwrap_or_else(|error| vec![error.to_string()])))
             }
+            // Encrypted since, or another disk: a key may open it.
+            (false, Err(error)) if is_encrypted(&error) => Err(error),
             // The changes are the reason why Windows cannot be found or read any more.
             (false, Err(error)) => Err(self.stale(vec![error.to_string()])),
         }
@@ -320,8 +322,12 @@ impl Application<'_> {
 
 /// Whether a disk that is another one than that of the plan has a fault that a new plan would not end either.
 fn holds_no_readable_windows(error: &Error) -> bool {
-    let is_encrypted = matches!(error.code(), ErrorCode::BitLockerLocked | ErrorCode::BitLockerState);
-    error.kind() == Kind::NotWindows || is_encrypted
+    error.kind() == Kind::NotWindows || is_encrypted(error)
+}
+
+/// Whether BitLocker is what hinders.
+fn is_encrypted(error: &Error) -> bool {
+    matches!(error.code(), ErrorCode::BitLockerLocked | ErrorCode::BitLockerState)
 }
 
 impl Planner for Application<'_> {
