@@ -172,7 +172,8 @@ impl Target {
         self.existing != Some(Existing::Regular(FileId::from(&meta)))
     }
 
-    pub(super) fn exists(&self) -> Error {
+    /// The error for a file that may not be replaced.
+    pub(crate) fn exists(&self) -> Error {
         Error::new(Kind::Usage, Layer::Host, format!("cannot write {}: the file exists already", self.what))
             .with_code(ErrorCode::OutputExists)
             .path(self.given.display().to_string())

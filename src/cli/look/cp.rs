@@ -7,9 +7,10 @@ use super::place::{Place, VolumeArgs};
 use crate::cli::output::size;
 use crate::cli::{Ui, signals};
 use crate::error::{Error, Kind, Layer, Result};
+use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::job::Step;
-use crate::job::look::{Copied, CopyRequest, copy_out};
+use crate::job::look::{Copied, CopyRequest, PlannedCopy, copy_out};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -25,6 +26,10 @@ pub struct Args {
     /// Replace files that exist
     #[arg(long)]
     overwrite: bool,
+
+    /// List what would be written, and write nothing; no content is read
+    #[arg(short = 'n', long)]
+    dry_run: bool,
 
     #[command(flatten)]
     volume: VolumeArgs,
@@ -51,9 +56,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         destination: Path::new(destination),
         recursive: args.recursive,
         overwrite: args.overwrite,
+        dry_run: args.dry_run,
         other_inputs: args.volume.bitlocker.inputs().cloned().collect(),
         cancel: signals::cancel(),
-        progress: progress.is_shown().then_some(&show as &dyn Fn(u64, u64)),
+        progress: (progress.is_shown() && !args.dry_run).then_some(&show as &dyn Fn(u64, u64)),
     };
     let copied = place.look(&args.volume, ui, |files| {
         progress.phase("copy-files", "Copying files");
@@ -81,9 +87,17 @@ fn answer(copied: &Copied, ui: &Ui) -> Result<()> {
     if ui.is_json() {
         return ui.json_answer("cp", copied);
     }
-    let Copied { files, folders, bytes, .. } = copied;
+    let Copied { files, folders, bytes, dry_run, copies, .. } = copied;
+    for PlannedCopy { path, copy, bytes, replaces } in copies {
+        let note = if *replaces { ", replaces the file there" } else { "" };
+        ui.answer(&escape(&format!("{path} -> {copy} ({}{note})", size(*bytes))));
+    }
     let plural = |count: u64, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let folders = if *folders == 0 { String::new() } else { format!(", {}", plural(*folders, "folder")) };
-    ui.done(&format!("Copied {}{folders}, {}", plural(*files, "file"), size(*bytes)));
+    let what = format!("{}{folders}, {}", plural(*files, "file"), size(*bytes));
+    ui.done(&match dry_run {
+        true => format!("Dry run: {what} would be copied; nothing was written."),
+        false => format!("Copied {what}"),
+    });
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Copies files of the guest to the host.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -10,8 +11,8 @@ use super::select::{Found, select};
 use super::walk::walk;
 use crate::block::commit::refuse_own_files;
 use crate::cancel::{Cancel, Reached};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{AtomicFile, Target, create_folder, is_reserved, refuse_missing_folder};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::host::{AtomicFile, Target, create_folder, folder_of, is_reserved, refuse_missing_folder};
 use crate::ntfs::format::name::NtfsName;
 
 /// What an output is called in messages.
@@ -31,6 +32,8 @@ pub struct CopyRequest<'a> {
     pub recursive: bool,
     /// Whether files of the host are replaced.
     pub overwrite: bool,
+    /// Whether nothing is written: the answer lists what would be.
+    pub dry_run: bool,
     /// Files that the caller read to make this request (keys): no copy takes the place of one.
     pub other_inputs: Vec<PathBuf>,
     /// Stops the copying when another thread requests it; what was copied by then stays.
@@ -39,10 +42,12 @@ pub struct CopyRequest<'a> {
     pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
 
-/// What was copied.
+/// What was copied; for a dry run, what would be.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Copied {
+    /// Whether it was a dry run, which writes nothing.
+    pub dry_run: bool,
     /// Number of files.
     pub files: u64,
     /// Number of folders that were made.
@@ -51,6 +56,23 @@ pub struct Copied {
     pub bytes: u64,
     /// What was not copied.
     pub skipped: Vec<Skipped>,
+    /// The copies that a dry run would write; left out otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<PlannedCopy>,
+}
+
+/// A copy that a dry run would write.
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct PlannedCopy {
+    /// Path of the file in the volume.
+    pub path: String,
+    /// Path of the copy on the host.
+    pub copy: String,
+    /// Length of the content in bytes, holes included.
+    pub bytes: u64,
+    /// Whether the copy replaces a file.
+    pub replaces: bool,
 }
 
 /// A file that was not copied.
@@ -69,7 +91,7 @@ pub struct Skipped {
 }
 
 /// Copies files out of a volume. Each copy appears under its name when it is complete. Nothing is written outside of the
-/// destination, and symbolic links of the host are not followed below it.
+/// destination, and symbolic links of the host are not followed below it. A dry run opens each file, and reads no content.
 ///
 /// # Errors
 /// [`Kind::Usage`] for paths and destinations that do not fit, [`Kind::Io`] when the host cannot take more. A single file
@@ -87,7 +109,8 @@ pub fn copy_out(files: &Files<'_>, request: &CopyRequest<'_>) -> Result<Copied> 
     }
     let inputs = files.image_files.iter().chain(&request.other_inputs).cloned().collect();
     let total = if request.progress.is_some() { count_bytes(files, &sources, &request.cancel)? } else { 0 };
-    let mut copy = Copy { files, request, inputs, done: Copied::default(), buf: vec![0; CHUNK], total };
+    let done = Copied { dry_run: request.dry_run, ..Copied::default() };
+    let mut copy = Copy { files, request, inputs, done, planned: HashSet::new(), buf: vec![0; CHUNK], total };
     let destination = request.destination;
     let shown = destination.display().to_string();
     match (sources.as_slice(), destination.is_dir()) {
@@ -193,6 +216,8 @@ struct Copy<'a, 'f> {
     /// The files that are read, those of the image and the others: no copy takes the place of one.
     inputs: Vec<PathBuf>,
     done: Copied,
+    /// The files and folders that a dry run would have written by now.
+    planned: HashSet<PathBuf>,
     buf: Vec<u8>,
     /// Bytes of all files, if they were counted.
     total: u64,
@@ -266,15 +291,32 @@ impl Copy<'_, '_> {
             .path(place.display().to_string())
             .hint("remove the link, or choose another destination"));
         }
-        self.done.folders += u64::from(create_folder(place, &self.files.image_files).map_err(cannot)?);
+        if place.metadata().is_ok_and(|meta| !meta.is_dir()) {
+            return Err(Error::new(Kind::Usage, Layer::Host, "cannot make the folder: a file has its name")
+                .with_code(ErrorCode::OutputExists)
+                .path(place.display().to_string())
+                .hint("choose another destination, or remove the file"));
+        }
+        let is_new = if self.request.dry_run {
+            !place.is_dir() && self.planned.insert(place.to_owned())
+        } else {
+            create_folder(place, &self.files.image_files).map_err(cannot)?
+        };
+        self.done.folders += u64::from(is_new);
         Ok(())
     }
 
     fn file(&mut self, found: &Found, target: Target) -> Result<()> {
         target.refuse_existing(self.request.overwrite)?;
-        refuse_own_files(&self.inputs, target.path())?;
+        // A folder that would be new holds no file yet.
+        if !self.planned.contains(folder_of(target.path())) {
+            refuse_own_files(&self.inputs, target.path())?;
+        }
         let files = self.files;
         let content = open(files, found)?;
+        if self.request.dry_run {
+            return self.plan(found, content.length(), &target);
+        }
         let output = AtomicFile::create(target, &self.files.image_files, self.request.cancel.hold()?)?;
         let length = self.fill(found, &content, &output).map_err(|error| error.path(&found.path))?;
         output.finish()?;
@@ -291,6 +333,20 @@ impl Copy<'_, '_> {
         if let Some(progress) = self.request.progress {
             progress(self.done.bytes.saturating_add(bytes).min(self.total), self.total);
         }
+    }
+
+    /// Notes what a dry run would write.
+    fn plan(&mut self, found: &Found, bytes: u64, target: &Target) -> Result<()> {
+        let is_second = !self.planned.insert(target.path().to_owned());
+        if is_second && !self.request.overwrite {
+            return Err(target.exists());
+        }
+        let copy = target.path().display().to_string();
+        let replaces = is_second || target.is_existing();
+        self.done.copies.push(PlannedCopy { path: found.path.clone(), copy, bytes, replaces });
+        self.done.files += 1;
+        self.done.bytes += bytes;
+        Ok(())
     }
 
     /// Writes the content, holes for zeros; returns its length.

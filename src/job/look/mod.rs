@@ -9,7 +9,7 @@ mod host_name;
 mod select;
 mod walk;
 
-pub use copy::{Copied, CopyRequest, Skipped, copy_out, read_content};
+pub use copy::{Copied, CopyRequest, PlannedCopy, Skipped, copy_out, read_content};
 pub(super) use files::Opened;
 pub use files::{Details, Files, LookRequest, Node, NodeKind, look_into};
 pub use select::{Found, select};

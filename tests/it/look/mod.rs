@@ -227,10 +227,66 @@ fn copies_are_whole_have_holes_and_replace_nothing_unasked() {
     assert_eq!(output.unwrap().status.code(), Some(7));
 }
 
+/// A dry run writes nothing, names what the copy then writes, and refuses what the copy refuses.
+fn a_dry_run_lists_what_is_copied_then() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(
+        at("disk.raw"),
+        volume(|volume| {
+            volume.create_file(FileId::ROOT, "a b.txt", b"one", &CreateOptions::default()).unwrap();
+            let sub = volume.create_dir(FileId::ROOT, "sub", &CreateOptions::default()).unwrap();
+            let deep = volume.create_dir(sub, "deep", &CreateOptions::default()).unwrap();
+            volume.create_file(deep, "inside", &[7; 5000], &CreateOptions::default()).unwrap();
+            volume.create_file(deep, "x.winject-journal", b"", &CreateOptions::default()).unwrap();
+        }),
+    )
+    .unwrap();
+    std::fs::write(at("taken"), "mine").unwrap();
+    std::fs::create_dir(at("there")).unwrap();
+    std::fs::write(at("there/a b.txt"), "mine").unwrap();
+    for (line, code) in [
+        (&["-r", "disk.raw", "/", "out"][..], 3),
+        (&["disk.raw", "/a b.txt", "copy"], 0),
+        (&["disk.raw", "/a b.txt", "taken"], 2),
+        (&["disk.raw", "/a b.txt", "there"], 2),
+        (&["disk.raw", "/a b.txt", "/a*", "."], 2),
+        (&["disk.raw", "/a b.txt", "there", "--overwrite"], 0),
+        (&["-r", "disk.raw", "/sub", "taken"], 2),
+        (&["-r", "disk.raw", "/sub", "none/out"], 2),
+        (&["disk.raw", "/a b.txt", "none/out"], 2),
+        (&["disk.raw", "/sub", "out"], 2),
+        (&["disk.raw", "/none", "out"], 2),
+    ] {
+        let before = tree(folder.path());
+        let dry = run(folder.path(), &[&["cp", "-n"][..], line].concat());
+        assert_eq!(dry.status.code(), Some(code), "{line:?}: {}", stderr(&dry));
+        assert!(tree(folder.path()) == before && !at("out").exists(), "{line:?}");
+        let json = run(folder.path(), &[&["cp", "-n", "--json"][..], line].concat());
+        let real = run(folder.path(), &[&["cp"][..], line].concat());
+        assert_eq!(real.status.code(), Some(code), "{line:?}: {}", stderr(&real));
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        let Some(copies) = json["copies"].as_array() else { continue };
+        assert_eq!((&json["dry_run"], json["files"].as_u64()), (&true.into(), Some(copies.len() as u64)), "{json}");
+        let shown = String::from_utf8(dry.stdout).unwrap();
+        for copy in copies {
+            let path = copy["copy"].as_str().unwrap();
+            assert!(shown.contains(&format!(" -> {path} (")), "{shown}");
+            assert_eq!(std::fs::metadata(at(path)).unwrap().len(), copy["bytes"].as_u64().unwrap(), "{path}");
+            assert_eq!(copy["replaces"], before.contains_key(Path::new(path)), "{path}");
+        }
+        let written = tree(folder.path()).into_keys().filter(|name| !before.contains_key(name)).count();
+        let new = copies.iter().filter(|copy| copy["replaces"] == false).count();
+        assert_eq!(new, written, "{line:?}");
+        let _ = std::fs::remove_dir_all(at("out"));
+    }
+}
+
 tests![in diff;
     content_is_what_a_foreign_reader_reads,
     a_fat_volume_is_copied_as_mtools_copies_it,
     paths_are_found_as_people_write_them,
     a_guest_writes_nowhere_else,
     copies_are_whole_have_holes_and_replace_nothing_unasked,
+    a_dry_run_lists_what_is_copied_then,
 ];
