@@ -199,7 +199,7 @@ impl<'a> ReplayAnswer<'a> {
             recovery: done.recovery,
             output: output.map(|path| path.display().to_string()),
             output_sha256: done.output_sha256.as_deref(),
-            undo: done.undo_record.as_ref().map(|_| job::undo_command(image)),
+            undo: done.undo_command.clone(),
             warnings: &done.warnings,
         }
     }
@@ -232,7 +232,7 @@ fn show_outcome(request: &LogReplayRequest, done: &LogReplayOutcome, ui: &Ui) {
     if let (Some(sum), Destination::Standalone { path, .. }) = (&done.output_sha256, &request.destination) {
         ui.answer(&escape(&format!("{sum}  {}", path.display())));
     }
-    if done.undo_record.is_some() {
-        ui.done(&format!("Undo:     {}", job::undo_command(&request.image)));
+    if let Some(undo) = &done.undo_command {
+        ui.done(&format!("Undo:     {undo}"));
     }
 }

@@ -73,5 +73,4 @@ pub use request::{Destination, InjectRequest, Observer, Silent, StateOverrides};
 pub use saved_plan::{SavedPlan, bundle_of};
 pub use staging::Staged;
 pub use step::Step;
-pub(crate) use undo::undo_command;
 pub use undo::{forget_undo, undo};

@@ -235,8 +235,8 @@ pub struct LogReplayOutcome {
     pub warnings: Vec<String>,
     /// SHA-256 of the new image in hexadecimal, if it was asked for.
     pub output_sha256: Option<String>,
-    /// The undo record, if one was kept.
-    pub undo_record: Option<PathBuf>,
+    /// The command that takes the edit back, if an undo record was kept.
+    pub undo_command: Option<String>,
 }
 
 /// Replays the open NTFS logs of an image and writes the image as the request says: all of them or nothing.
@@ -290,7 +290,7 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
         Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
     done.warnings.extend(committed.warnings.into_iter().chain(committed.notes));
-    done.undo_record = committed.undo_record;
+    done.undo_command = committed.undo_command;
     Ok(done)
 }
 

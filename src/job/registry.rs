@@ -21,7 +21,7 @@ use crate::error::{DEFECT_HINT, Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::hive::check::{Severity, check};
 use crate::hive::reader::Reader;
-use crate::hive::reg_file::{Applied, Import, Parser, RegEntry};
+use crate::hive::reg_file::{Applied, Import, ImportChange, KeyPath, Parser, RegEntry, SeeChange};
 use crate::hive::{Hive, HiveFile, Replay};
 use crate::host::RunFiles;
 use crate::io::{VolumeRead, VolumeWrite};
@@ -72,8 +72,8 @@ pub struct HiveEdit {
     pub log_replay: Option<LogReplayRecord>,
     /// Warnings of the volume check and of the commit.
     pub warnings: Vec<String>,
-    /// The undo record, if one was kept.
-    pub undo_record: Option<PathBuf>,
+    /// The command that takes the edit back, if an undo record was kept.
+    pub undo_command: Option<String>,
     /// SHA-256 of the new image in hexadecimal, if it was asked for.
     pub output_sha256: Option<String>,
 }
@@ -115,11 +115,16 @@ pub fn edit_hive(
 }
 
 /// Applies a `.reg` file, whose keys are full paths, to the hives of the Windows in an image: all of it or nothing. The
-/// file is parsed as it is read.
+/// file is parsed as it is read. `see` is told each change with the full path of its key.
 ///
 /// # Errors
 /// Those of [`edit_hive`], and [`Kind::Usage`] for a `.reg` file that cannot be read.
-pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destination: &Destination) -> Result<HiveEdit> {
+pub fn import_into_image(
+    request: &HiveRequest,
+    file: &mut Parser<'_>,
+    destination: &Destination,
+    see: &mut SeeChange<'_>,
+) -> Result<HiveEdit> {
     let mut imports: BTreeMap<HiveName, Import> = BTreeMap::new();
     let mut import = |hives: &mut Hives<'_>| {
         let mut current = None;
@@ -132,9 +137,11 @@ pub fn import_into_image(request: &HiveRequest, file: &mut Parser<'_>, destinati
             current = Some(name);
             let import = imports.entry(name).or_insert_with(|| Import::new(request.clock));
             let (path, hive) = hives.get(name)?;
+            let root = name.root();
+            let mut see = |path: &KeyPath, change: ImportChange<'_>| see(&root.concat(path), change);
             let done = match &entry {
-                RegEntry::Key { path, delete } => import.key(hive, &HiveName::of(path)?.1, *delete),
-                RegEntry::Value(name, data) => import.value(hive, name, data.as_ref()),
+                RegEntry::Key { path, delete } => import.key(hive, &HiveName::of(path)?.1, *delete, &mut see),
+                RegEntry::Value(name, data) => import.value(hive, name, data.as_ref(), &mut see),
             };
             done.map_err(|e| e.path(path))?;
         }
@@ -252,7 +259,7 @@ fn edit_hives(
         Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
     };
     done.warnings.extend(committed.warnings.into_iter().chain(committed.notes));
-    done.undo_record = committed.undo_record;
+    done.undo_command = committed.undo_command;
     Ok(done)
 }
 

@@ -36,7 +36,7 @@ pub(super) fn write_standalone(
     verified.add_to(report);
     report.run.output_sha256 = done.sha256;
     let (path, bytes_written) = (done.path, done.bytes_written);
-    report.add_commit(Committed { path, bytes_written, warnings: Vec::new(), notes: Vec::new(), undo_record: None });
+    report.add_commit(Committed { path, bytes_written, ..Committed::default() });
     Ok(staged)
 }
 

@@ -6,7 +6,6 @@ use super::explain::explain;
 use crate::block::ImageName;
 use crate::block::commit::{self, UndoOptions, Undone};
 use crate::error::Result;
-use crate::escape::shell_argument;
 
 /// Gives an image back what it held before the last edit in place, byte for byte, from the undo record that the edit left
 /// next to it.
@@ -27,9 +26,4 @@ pub fn undo(image: &Path, options: &UndoOptions) -> Result<Undone> {
 pub fn forget_undo(image: &Path) -> Result<()> {
     let image = ImageName::of(image).require_file("remove an undo record");
     image.and_then(commit::forget).map_err(explain)
-}
-
-/// The command that takes the last edit of an image back, as it is typed into a shell.
-pub(crate) fn undo_command(image: &Path) -> String {
-    format!("winject undo {}", shell_argument(image, "IMAGE"))
 }

@@ -105,8 +105,10 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     };
     warnings.extend(settled.no_record.into_iter().chain(settled.not_durable));
     let bytes_written = run.edit.bytes_written;
-    let path = path.to_owned();
-    Ok(Committed { path, bytes_written, warnings, notes: Vec::new(), undo_record: settled.record })
+    let data_file = run.targets.data_file.as_ref().map(|file| &*file.path);
+    let undo_command = settled.record.as_ref().map(|_| journal::command_on("undo", path, data_file));
+    let (path, undo_record) = (path.to_owned(), settled.record);
+    Ok(Committed { path, bytes_written, warnings, notes: Vec::new(), undo_record, undo_command })
 }
 
 fn plan_raw(stage: &Stage, targets: &Targets) -> Result<Edit> {

@@ -48,4 +48,6 @@ pub struct Committed {
     pub notes: Vec<String>,
     /// The undo record, if one was kept.
     pub undo_record: Option<PathBuf>,
+    /// The command that takes the edit back by that record, as it is typed into a shell.
+    pub undo_command: Option<String>,
 }

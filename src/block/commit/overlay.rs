@@ -49,7 +49,7 @@ pub fn overlay(
     }
     image.finish().map_err(in_out)?;
     output.finish()?;
-    Ok(Committed { path: out.to_owned(), bytes_written, warnings: Vec::new(), notes: Vec::new(), undo_record: None })
+    Ok(Committed { path: out.to_owned(), bytes_written, ..Committed::default() })
 }
 
 /// [`super::check_overlay`], with the format that the overlay records.

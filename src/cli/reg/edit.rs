@@ -11,7 +11,7 @@ use crate::cli::{Ui, environment};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::exit::ExitCode;
 use crate::hex;
-use crate::hive::reg_file::{self, KeyPath};
+use crate::hive::reg_file::{self, ImportChange, KeyPath};
 use crate::hive::{Hive, KeyId, RegistryData, ValueType};
 
 /// Prints what was changed, line by line, and the outcome for the target.
@@ -56,13 +56,45 @@ fn value_change(name: &str, old: Option<&RegistryData>, new: Option<&RegistryDat
 pub(super) fn import(args: &Import, ui: &Ui) -> Result<ExitCode> {
     args.changed.refuse_as_output(&args.file)?;
     let places = (&args.image, &args.changed);
-    let (is_changed, applied) = import_file(&args.target, &mut open_reg(&args.file)?, &args.prefix.path(), places, ui)
-        .map_err(|e| match e.kind() {
-            Kind::Usage if args.file == Path::new("-") => e.path("standard input"),
-            Kind::Usage => e.path(args.file.display().to_string()),
-            _ => e,
-        })?;
-    show_change(&args.target, &args.changed, is_changed, &[], &applied.to_string(), ui)
+    // A file can change very much: people get a summary of what was written.
+    let is_listed = ui.is_json() || args.changed.is_dry_run() || ui.verbosity() > 0;
+    let mut listed = ChangeList::default();
+    let mut see = |path: &KeyPath, change: ImportChange<'_>| {
+        if is_listed {
+            listed.add(path, change);
+        }
+    };
+    let file = &mut open_reg(&args.file)?;
+    let imported = import_file(&args.target, file, &args.prefix.path(), places, ui, &mut see);
+    let (is_changed, applied) = imported.map_err(|e| match e.kind() {
+        Kind::Usage if args.file == Path::new("-") => e.path("standard input"),
+        Kind::Usage => e.path(args.file.display().to_string()),
+        _ => e,
+    })?;
+    show_change(&args.target, &args.changed, is_changed, &listed.lines, &applied.to_string(), ui)
+}
+
+/// What an import changed, as lines: each key once for the changes of it that follow each other.
+#[derive(Default)]
+struct ChangeList {
+    lines: Vec<String>,
+    key: Option<KeyPath>,
+}
+
+impl ChangeList {
+    fn add(&mut self, path: &KeyPath, change: ImportChange<'_>) {
+        match change {
+            ImportChange::KeyCreated => self.lines.push(format!("{path}: created")),
+            ImportChange::KeyDeleted => self.lines.push(format!("{path}: deleted, with everything below it")),
+            ImportChange::Value { name, old, new } => {
+                if self.key.as_ref() != Some(path) {
+                    self.lines.push(path.to_string());
+                }
+                self.lines.push(value_change(&name.to_string(), old, new));
+            }
+        }
+        self.key = Some(path.clone()).filter(|_| change != ImportChange::KeyDeleted);
+    }
 }
 
 pub(super) fn set(args: &Set, ui: &Ui) -> Result<ExitCode> {

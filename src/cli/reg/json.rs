@@ -50,7 +50,7 @@ pub struct EditAnswer<'a> {
     pub(super) dry_run: bool,
     /// What was done, in words; for an edit that changed nothing what was to be done.
     pub(super) what: &'a str,
-    /// The keys and values that were changed, each with what was there before, in words; empty for an import.
+    /// The keys and values that were changed, each with what was there before, in words.
     pub(super) changes: &'a [String],
 }
 

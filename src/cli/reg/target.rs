@@ -12,12 +12,11 @@ use crate::cli::recover::show_recovery;
 use crate::cli::signals::{self, Subject};
 use crate::cli::{Ui, environment};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::hive::reg_file::{Applied, Import, KeyPath, Parser, RegEntry};
+use crate::hive::reg_file::{Applied, Import, ImportChange, KeyPath, Parser, RegEntry, SeeChange};
 use crate::hive::{Hive, HiveFile, KeyId, LOG_ENDINGS, Name, RegistryValue};
 use crate::host::{RunFiles, Target, TextOutput};
 use crate::job::{
     Destination, HiveEdit, HiveName, HiveRequest, StateOverrides, edit_hive, image_files, import_into_image, read_hive,
-    undo_command,
 };
 
 // How an image is opened.
@@ -72,6 +71,7 @@ impl Image {
             (self.source.format.is_some(), "--format"),
             (!self.source.allow_path.is_empty(), "--allow-path"),
             (self.source.disk.is_some(), "--disk"),
+            (self.source.nbd_requests.is_some(), "--nbd-requests"),
             (self.bitlocker != BitLockerArgs::default(), "--bitlocker-…"),
             (self.replay != ReplayArgs::default(), "--no-replay"),
         ];
@@ -279,7 +279,7 @@ pub(super) fn edit(
             let path = path.resolve_control_set(hive)?;
             change(hive, &path, &name.root())
         })?;
-        return Ok(show_edit(target, &done, ui));
+        return Ok(show_edit(&done, ui));
     }
     changed.edit_file(target, ui, &mut |hive| {
         let path = key::in_hive(hive, target, text, prefix)?;
@@ -287,33 +287,37 @@ pub(super) fn edit(
     })
 }
 
-/// Applies a `.reg` file, which is read piece by piece. Returns whether anything changed, and what was done.
+/// Applies a `.reg` file, which is read piece by piece. Returns whether anything changed, and what was done. `see` is told
+/// each change, with the path of its key as it is shown.
 pub(super) fn import(
     target: &Path,
     file: &mut dyn Read,
     prefix: &KeyPath,
     places: (&Image, &Changed),
     ui: &Ui,
+    see: &mut SeeChange<'_>,
 ) -> Result<(bool, Applied)> {
     let (image, changed) = places;
     let is_hive = is_hive(target)?;
     image.refuse_ineffective(target, is_hive, prefix)?;
     if !is_hive {
         let mut parser = Parser::new(file, &KeyPath::default())?;
-        let done = import_into_image(&changed.request(image, target)?, &mut parser, &changed.destination(target)?)?;
-        return Ok((show_edit(target, &done, ui), done.applied));
+        let destination = changed.destination(target)?;
+        let done = import_into_image(&changed.request(image, target)?, &mut parser, &destination, see)?;
+        return Ok((show_edit(&done, ui), done.applied));
     }
     let mut parser = Parser::new(file, prefix)?;
     let mut import = Import::new(environment::clock()?);
     let is_changed = changed.edit_file(target, ui, &mut |hive| {
+        let mut see = |path: &KeyPath, change: ImportChange<'_>| see(&prefix.concat(path), change);
         while let Some(entry) = parser.next_entry()? {
             match entry {
                 RegEntry::Key { path, delete } if path.is_full() && prefix.names().is_empty() => {
                     let path = key::in_file(target, &path).ok_or_else(|| missing_prefix(&path))?;
-                    import.key(hive, &path, delete)?;
+                    import.key(hive, &path, delete, &mut see)?;
                 }
-                RegEntry::Key { path, delete } => import.key(hive, &path, delete)?,
-                RegEntry::Value(name, data) => import.value(hive, &name, data.as_ref())?,
+                RegEntry::Key { path, delete } => import.key(hive, &path, delete, &mut see)?,
+                RegEntry::Value(name, data) => import.value(hive, &name, data.as_ref(), &mut see)?,
             }
         }
         Ok(())
@@ -330,15 +334,15 @@ fn missing_prefix(path: &KeyPath) -> Error {
         .hint(format!("name the part of it that stands for the root of the hive: --prefix '{root}'"))
 }
 
-fn show_edit(image: &Path, done: &HiveEdit, ui: &Ui) -> bool {
+fn show_edit(done: &HiveEdit, ui: &Ui) -> bool {
     show_recovery(done.recovery, ui);
     if let Some(replay) = &done.log_replay {
         ui.note(&format!("NTFS log: {replay}"));
     }
     done.replays.iter().for_each(|replay| show_replay(Some(replay), ui));
     done.warnings.iter().for_each(|warning| ui.warn(warning));
-    if done.undo_record.is_some() {
-        ui.note(&format!("undo: {}", undo_command(image)));
+    if let Some(undo) = &done.undo_command {
+        ui.note(&format!("undo: {undo}"));
     }
     done.changed
 }

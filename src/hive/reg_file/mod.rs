@@ -23,5 +23,5 @@ mod write;
 pub use document::{Document, RegSink, Section};
 pub use parse::{Parser, RegEntry};
 pub use path::KeyPath;
-pub use tree::{Applied, Import, apply, diff, diff_to, export, export_to, walk};
+pub use tree::{Applied, Import, ImportChange, SeeChange, apply, diff, diff_to, export, export_to, walk};
 pub use write::Writer;

@@ -301,7 +301,10 @@ impl<'r> Parser<'r> {
             return Ok(());
         }
         Err(if is_old {
-            usage(1, "version 4 of the format is not read").hint("export it again as version 5")
+            usage(1, "version 4 of the format (REGEDIT4) is not read").hint(format!(
+                "on a Windows, `reg import OLD.reg` and then `reg export KEY NEW.reg` convert it; if it is all ASCII and has \
+                 no hex(2) and hex(7) values, write \"{HEADER}\" in place of its first line"
+            ))
         } else {
             usage(1, &format!("must be \"{HEADER}\""))
         })

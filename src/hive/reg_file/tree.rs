@@ -125,20 +125,41 @@ fn add_key(hive: &Hive, key: KeyId, path: &KeyPath, sink: &mut dyn RegSink) -> R
 pub fn apply(hive: &mut Hive, document: &Document, now: FileTime) -> Result<Applied> {
     let mut import = Import::new(now);
     for section in &document.sections {
-        import.key(hive, &section.path, section.delete)?;
+        import.key(hive, &section.path, section.delete, &mut |_, _| ())?;
         for (name, data) in section.values.iter().filter(|_| !section.delete) {
-            import.value(hive, name, data.as_ref())?;
+            import.value(hive, name, data.as_ref(), &mut |_, _| ())?;
         }
     }
     Ok(import.applied())
 }
 
+/// What an import changed in a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportChange<'a> {
+    /// The key was created.
+    KeyCreated,
+    /// The key was deleted, with everything below it.
+    KeyDeleted,
+    /// A value was set or deleted.
+    Value {
+        /// Its name.
+        name: &'a Name,
+        /// Its data before; `None` if it is new.
+        old: Option<&'a RegistryData>,
+        /// Its data after; `None` if it was deleted.
+        new: Option<&'a RegistryData>,
+    },
+}
+
+/// Sees each change, with the path of its key from the root of the hive.
+pub type SeeChange<'s> = dyn FnMut(&KeyPath, ImportChange<'_>) + 's;
+
 /// Makes the changes that a `.reg` file asks for, one after the other, as [`apply`] does for a whole document.
 #[derive(Debug)]
 pub struct Import {
     now: FileTime,
-    /// The key of the section; `None` for one that was deleted.
-    key: Option<KeyId>,
+    /// The key of the section and its path; `None` for one that was deleted.
+    key: Option<(KeyId, KeyPath)>,
     done: Applied,
 }
 
@@ -155,41 +176,59 @@ impl Import {
         self.done
     }
 
-    /// Creates or deletes the key at `path`; the values that follow belong to it.
+    /// Creates or deletes the key at `path`; the values that follow belong to it. `see` is told what changed.
     ///
     /// # Errors
     /// Those of the edits of [`Hive`].
-    pub fn key(&mut self, hive: &mut Hive, path: &KeyPath, delete: bool) -> Result<()> {
+    pub fn key(&mut self, hive: &mut Hive, path: &KeyPath, delete: bool, see: &mut SeeChange<'_>) -> Result<()> {
         let path = path.resolve_control_set(hive)?;
-        self.key = path.find(hive)?;
-        match self.key {
+        let found = path.find(hive)?;
+        self.key = match found {
             Some(key) if delete => {
                 hive.delete_key(key, self.now)?;
                 self.done.keys_deleted += 1;
-                self.key = None;
+                see(&path, ImportChange::KeyDeleted);
+                None
             }
             None if !delete => {
-                self.done.keys_created += 1;
                 let names = path.names();
-                self.key =
-                    Some(names.iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, self.now))?);
+                let key = names.iter().try_fold(hive.root(), |key, name| hive.create_subkey(key, name, self.now))?;
+                self.done.keys_created += 1;
+                see(&path, ImportChange::KeyCreated);
+                Some((key, path))
             }
-            _ => {}
-        }
+            found => found.map(|key| (key, path)),
+        };
         Ok(())
     }
 
-    /// Sets a value of the last key, or deletes it (`None`).
+    /// Sets a value of the last key, or deletes it (`None`). `see` is told what changed.
     ///
     /// # Errors
     /// Those of the edits of [`Hive`].
-    pub fn value(&mut self, hive: &mut Hive, name: &Name, data: Option<&RegistryData>) -> Result<()> {
-        let key = self.key.ok_or_else(|| Error::bug(Layer::Hive, "a value without a key"))?;
-        match data {
+    pub fn value(
+        &mut self,
+        hive: &mut Hive,
+        name: &Name,
+        data: Option<&RegistryData>,
+        see: &mut SeeChange<'_>,
+    ) -> Result<()> {
+        let (key, path) = self.key.as_ref().ok_or_else(|| Error::bug(Layer::Hive, "a value without a key"))?;
+        let old = hive.value_named(*key, name)?.map(|value| value.data);
+        let is_changed = match data {
             Some(data) => {
-                self.done.values_set += usize::from(hive.set_value_named(key, name, data, self.now)?);
+                let is_changed = hive.set_value_named(*key, name, data, self.now)?;
+                self.done.values_set += usize::from(is_changed);
+                is_changed
             }
-            None => self.done.values_deleted += usize::from(hive.delete_value_named(key, name, self.now)?),
+            None => {
+                let is_changed = hive.delete_value_named(*key, name, self.now)?;
+                self.done.values_deleted += usize::from(is_changed);
+                is_changed
+            }
+        };
+        if is_changed {
+            see(path, ImportChange::Value { name, old: old.as_ref(), new: data });
         }
         Ok(())
     }

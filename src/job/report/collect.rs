@@ -11,7 +11,6 @@ use crate::drivers::{Arch, Package, Selection};
 use crate::job::bitlocker_start::BitLockerStart;
 use crate::job::log_replay::LogReplayRecord;
 use crate::job::request::{Destination, InjectRequest};
-use crate::job::undo::undo_command;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::{Change, GuestHive, Plan};
 use crate::windows::Guest;
@@ -161,7 +160,7 @@ impl Report {
         self.virtio.warnings.extend(committed.warnings);
         self.virtio.notes.extend(committed.notes.iter().cloned());
         self.run.output_notes = committed.notes;
-        self.run.undo = committed.undo_record.map(|_| undo_command(&committed.path));
+        self.run.undo = committed.undo_command;
     }
 
     /// Marks everything as done and verified, after it has been; also what was found done.

@@ -101,6 +101,64 @@ fn export_import_and_diff() {
     assert!(complaint.contains("in.reg") && complaint.contains("line 3"), "{complaint}");
 }
 
+/// The changes of an import are listed as those of `reg set`: each with what was there before.
+fn an_import_lists_its_changes() {
+    let folder = folder(&[("SYSTEM", &system())]);
+    let folder = folder.path();
+    let key = r"HKEY_LOCAL_MACHINE\SYSTEM";
+    let text = format!(
+        "Windows Registry Editor Version 5.00\n\n[{key}\\Select]\n\"Current\"=dword:00000001\n\"New\"=\"text\"\n\
+         \"None\"=-\n\n[{key}\\Made]\n@=hex:01,02\n\n[{key}\\Select]\n\"New\"=-\n\n[-{key}\\ControlSet001\\Services\\disk]\n\
+         \n[-{key}\\None]\n"
+    );
+    std::fs::write(folder.join("in.reg"), text).unwrap();
+    let arguments = ["import", "SYSTEM", "in.reg", "--prefix", key];
+    let mut answers = Vec::new();
+    for more in [&["--json", "-n"][..], &["--json"]] {
+        let answer = ok(folder, &[&arguments[..], more].concat());
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["changed"], true);
+        answers.push(answer["changes"].clone());
+    }
+    assert_eq!(answers[0], answers[1], "a dry run lists the same");
+    let lines: Vec<&str> = answers[1].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let expected = [
+        r"HKEY_LOCAL_MACHINE\SYSTEM\Select",
+        "    New: (no value) → REG_SZ text",
+        r"HKEY_LOCAL_MACHINE\SYSTEM\Made: created",
+        "    (default): (no value) → REG_BINARY 0102",
+        r"HKEY_LOCAL_MACHINE\SYSTEM\Select",
+        "    New: REG_SZ text → (no value)",
+        r"HKEY_LOCAL_MACHINE\SYSTEM\ControlSet001\Services\disk: deleted, with everything below it",
+    ];
+    assert_eq!(lines, expected);
+    std::fs::write(
+        folder.join("in.reg"),
+        format!("Windows Registry Editor Version 5.00\n\n[{key}\\Made]\n@=hex:01,02\n"),
+    )
+    .unwrap();
+    let again = ok(folder, &[&arguments[..], &["--json"]].concat());
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert_eq!((&again["changed"], &again["changes"]), (&false.into(), &serde_json::json!([])));
+}
+
+/// What Windows NT 4 and Windows 98 wrote: the way to a file that can be read is told.
+fn a_file_of_version_4_is_answered_with_the_way_to_convert_it() {
+    let folder = folder(&[("SYSTEM", &system())]);
+    let folder = folder.path();
+    std::fs::write(folder.join("old.reg"), "REGEDIT4\n\n[HKEY_LOCAL_MACHINE\\SYSTEM\\X]\n\"a\"=\"b\"\n").unwrap();
+    let arguments = ["import", "SYSTEM", "old.reg", "--prefix", r"HKLM\SYSTEM"];
+    let (status, said) = code(folder, &arguments);
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("old.reg") && said.contains("REGEDIT4") && said.contains("reg export KEY NEW.reg"), "{said}");
+    // The other way of the hint.
+    let text = std::fs::read_to_string(folder.join("old.reg")).unwrap();
+    let header = "Windows Registry Editor Version 5.00";
+    assert!(said.contains(header), "{said}");
+    std::fs::write(folder.join("old.reg"), text.replace("REGEDIT4", header)).unwrap();
+    ok(folder, &arguments);
+}
+
 /// A `.reg` text from a pipe is imported as from a file, and a fault in it is one of standard input.
 fn standard_input_is_imported() {
     let folder = folder(&[("SYSTEM", &system()), ("other", &system())]);
@@ -499,6 +557,8 @@ fn a_missing_key_is_explained() {
 tests![
     set_query_and_delete,
     export_import_and_diff,
+    an_import_lists_its_changes,
+    a_file_of_version_4_is_answered_with_the_way_to_convert_it,
     standard_input_is_imported,
     bad_targets_are_refused_with_their_code_and_left_alone,
     check_answers_with_its_exit_code,
