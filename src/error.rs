@@ -389,6 +389,13 @@ impl Error {
         self
     }
 
+    /// Sets the hint, whether or not there is one.
+    #[must_use]
+    pub fn replace_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
     /// Adds the error that caused this one.
     #[must_use]
     pub fn source_error(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {

@@ -2,7 +2,9 @@
 //!
 //! The groups are plain values: a document (see [`document`](super::document)) fills the same ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValue;
 
 use super::bitlocker_args::BitLockerArgs;
 use super::boot_args::BootArgs;
@@ -15,8 +17,11 @@ use super::numbers::{parse_partition, parse_requests, parse_threads};
 use super::progress;
 use super::repair_args::RepairArgs;
 use super::signals;
+use super::words::{named, words};
 use crate::block::{Format, OpenOptions, PathPolicy};
 use crate::drivers::SignatureLevel;
+use crate::error::{Error, Kind, Layer};
+use crate::host::is_nbd_name;
 use crate::job::StateOverrides;
 use crate::nbd::NbdOptions;
 use crate::ntfs::Replay;
@@ -26,7 +31,8 @@ use crate::windows::Registration;
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct ImageArgs {
     /// Read the image as this format (raw, qcow2, vmdk, vhd, vhdx or vdi) instead of detecting it by content
-    #[arg(short = 'f', long, value_name = "FORMAT", value_parser = parse_format)]
+    #[arg(short = 'f', long, value_name = "FORMAT", value_parser = words(parse_format, formats),
+        hide_possible_values = true)]
     pub format: Option<Format>,
 
     /// Let the image refer to this file, or to the files below this folder (backing files, extents); by default only
@@ -90,7 +96,7 @@ pub struct QuestionArgs {
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct ChosenDiskArgs {
     /// Use the Windows on this disk, when several of the disks hold one
-    #[arg(long, value_name = "DISK")]
+    #[arg(long, value_name = "IMAGE")]
     pub windows_disk: Option<PathBuf>,
 }
 
@@ -294,11 +300,35 @@ impl From<SignatureArg> for SignatureLevel {
     }
 }
 
+/// Refuses `--nbd-requests` where none of the names that were given is an NBD export.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub fn refuse_needless_requests<'a>(
+    requests: Option<usize>,
+    mut names: impl Iterator<Item = &'a Path>,
+) -> crate::Result<()> {
+    if requests.is_none() || names.any(is_nbd_name) {
+        return Ok(());
+    }
+    let message = "--nbd-requests (`nbd_requests`) has no effect: no NBD export is named";
+    Err(Error::new(Kind::Usage, Layer::Cli, message).hint("leave it out: it is for images such as nbd://HOST/EXPORT"))
+}
+
+/// The names of the container formats that are read.
+const FORMATS: [&str; 6] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi"];
+
+fn formats() -> Vec<PossibleValue> {
+    // qemu-img calls it vpc.
+    let with_alias = |value: PossibleValue| if value.matches("vhd", false) { value.alias("vpc") } else { value };
+    named(&FORMATS).into_iter().map(with_alias).collect()
+}
+
 /// Parses the name of a container format, in upper or lower case.
 ///
 /// # Errors
 /// The names that are known, when it is another one.
 pub fn parse_format(name: &str) -> Result<Format, String> {
     let format = Format::from_name(&name.to_ascii_lowercase());
-    format.ok_or_else(|| "use one of raw, qcow2, vmdk, vhd, vhdx, vdi".to_owned())
+    format.ok_or_else(|| format!("use one of {}", FORMATS.join(", ")))
 }

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
+
 use super::args::{ChosenDiskArgs, ImageArgs, PartitionArgs, ReplayArgs, SignatureArg, split_disks};
 use super::bitlocker_args::BitLockerArgs;
 use super::junit_file::{check_junit, write_junit};
 use super::machine_args::MachineArgs;
+use super::words::words;
 use super::{Ui, explain, signals};
 use crate::clock::FileTime;
 use crate::error::Result;
@@ -17,14 +20,15 @@ use crate::windows::{Bus, CheckOptions};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that has several, in any order
-    #[arg(required = true, value_name = "DISK")]
+    #[arg(required = true, value_name = "IMAGE")]
     image: Vec<PathBuf>,
 
     #[command(flatten)]
     chosen: ChosenDiskArgs,
 
     /// Check whether the guest boots from a disk on this bus [default: both buses]
-    #[arg(long, value_parser = parse_bus, value_name = "virtio-blk|virtio-scsi")]
+    #[arg(long, value_name = "virtio-blk|virtio-scsi", hide_possible_values = true,
+        value_parser = words(parse_bus, || Bus::ALL.map(|bus| PossibleValue::new(bus.name())).to_vec()))]
     bus: Option<Bus>,
 
     /// Choose what the signature of the driver has to prove

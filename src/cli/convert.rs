@@ -34,9 +34,11 @@ Examples:
 )]
 pub struct Args {
     /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; a file, a block device or an NBD URI
+    #[arg(value_name = "IMAGE")]
     input: PathBuf,
 
     /// File to write the new image to
+    #[arg(value_name = "NEW")]
     output: PathBuf,
 
     #[command(flatten)]
@@ -57,7 +59,7 @@ pub struct Args {
     media: DriverArgs,
 
     /// With --drivers: look for boot files on this other disk of the same machine, too, which is only read; repeatable
-    #[arg(long, value_name = "DISK", requires = "drivers")]
+    #[arg(long, value_name = "IMAGE", requires = "drivers")]
     other_disk: Vec<PathBuf>,
 
     #[command(flatten)]

@@ -68,6 +68,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         (args.source.format.is_some(), "--format"),
         (!args.source.allow_path.is_empty(), "--allow-path"),
         (args.source.disk.is_some(), "--disk"),
+        (args.source.nbd_requests.is_some(), "--nbd-requests"),
         (args.bitlocker != BitLockerArgs::default(), "--bitlocker-…"),
         (args.replay != ReplayArgs::default(), "--no-replay"),
     ];

@@ -8,7 +8,7 @@ use super::output::JsonList;
 use crate::block::describe::{self, ImageInfo, MapEntry};
 use crate::block::formats::qcow2;
 use crate::block::{self, Format};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
 use crate::nbd::network_notes;
@@ -44,6 +44,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 }
 
 fn info(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
+    if !args.source.allow_path.is_empty() {
+        let message = "--allow-path has no effect: the facts of a file are read from it alone";
+        return Err(Error::new(Kind::Usage, Layer::Cli, message).hint("leave it out"));
+    }
     let info = describe::info(&args.image, &args.source.open_options())?;
     if ui.is_json() {
         ui.json_answer("image-info", &info)?;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::Ui;
-use super::args::{ChosenDiskArgs, DriverArgs, GuestArgs, ImageArgs, ThreadArgs, split_disks};
+use super::args::{
+    ChosenDiskArgs, DriverArgs, GuestArgs, ImageArgs, ThreadArgs, refuse_needless_requests, split_disks,
+};
 use super::document::RunDocument;
 use super::execute::execute;
 use super::output_args::OutputArgs;
@@ -23,7 +25,7 @@ Examples:
 pub struct Args {
     /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
     /// has several, in any order: only the one with Windows is changed
-    #[arg(required = true, value_name = "DISK")]
+    #[arg(required = true, value_name = "IMAGE")]
     image: Vec<PathBuf>,
 
     #[command(flatten)]
@@ -96,5 +98,8 @@ pub fn run_document(path: &Path, ui: &Ui) -> Result<ExitCode> {
                 .hint("name another output_dir, or check the permissions")
         })?;
     }
-    execute(&document.spec, ui)
+    let spec = &document.spec;
+    let names = spec.other_disks.iter().chain([&spec.image]).map(PathBuf::as_path).chain(spec.output.new_file());
+    refuse_needless_requests(spec.source.nbd_requests, names)?;
+    execute(spec, ui)
 }

@@ -19,7 +19,7 @@ use crate::windows::{FirstBootOutcome, FirstBootState, RecoveryEnvironment};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Disk image: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; several are shown one after the other
-    #[arg(required = true, value_name = "DISK")]
+    #[arg(required = true, value_name = "IMAGE")]
     image: Vec<PathBuf>,
 
     #[command(flatten)]

@@ -17,11 +17,13 @@ mod drivers;
 mod envelope;
 mod environment;
 mod execute;
+mod exit_codes;
 mod explain;
 mod extras;
 mod failure;
 mod first_boot;
 mod fsck;
+mod hints;
 mod image;
 mod inject;
 mod inspect;
@@ -47,7 +49,9 @@ pub mod sandbox;
 mod schema;
 mod signals;
 mod text_file;
+mod typed;
 mod undo;
+mod words;
 mod worker;
 
 pub use output::Ui;
@@ -70,7 +74,7 @@ const GLOBAL: usize = 900;
 /// Make a switched-off Windows disk image bootable from a virtio disk, without root, mount or helper programs
 #[derive(Debug, Parser)]
 #[command(name = "winject", bin_name = "winject", version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = exit_codes::summary())]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -107,12 +111,6 @@ pub struct Cli {
     #[arg(long, global = true, hide = true, value_name = "BYTES")]
     worker_memory: Option<u64>,
 }
-
-const AFTER_HELP: &str = "\
-Exit codes: 0 done or unchanged, 1 a question answered with no, 2 usage or configuration, 3 refused, 4 not a disk \
-image, unsupported or no Windows in it, 5 damaged image, 6 drivers, 7 input/output, 8 verification failed and nothing \
-was written, 9 an interrupted run is pending (winject recover IMAGE) or a plan is stale, 70 a defect of winject, 75 some \
-item of a batch can be tried again.";
 
 // The Args structs live in the commands' files. The descriptions stand here, because the rest of a command is built
 // (deferred) only when it is the one that was typed. Groups of options that commands share have plain comments: clap
@@ -219,6 +217,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ui = ui.with_progress(mode);
     let as_worker = |()| cli.worker.map_or(Ok(()), |batch| worker::begin(batch, cli.worker_memory));
     let done = progress.and_then(|_| environment::start_log(cli.verbose)).and_then(as_worker).and_then(|()| {
+        // A batch has images of all kinds, and passes its options on to each worker.
+        if cli.worker.is_none() && !matches!(cli.command, Some(Command::Batch(_))) {
+            typed::refuse_ineffective(&command, &matches)?;
+        }
         // Before the first thread: what this one gives up, those that it starts do not have either.
         // A batch reads no image but in a thread that does the same, and each worker restricts itself.
         if !cli.no_sandbox && !matches!(cli.command, Some(Command::Batch(_))) {
@@ -228,6 +230,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         run(cli, &command, &matches, &ui)
     });
     let done = done.and_then(|code| ui.finish().map(|()| code));
+    let done = done.map_err(|error| hints::Typed::of(&command, &matches).complete(error, Cli::command));
     worker::report(done.as_ref().err());
     match done {
         Ok(code) => {

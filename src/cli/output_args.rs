@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::numbers::{ZLIB_LEVELS, ZSTD_LEVELS, parse_level};
+use super::words::{named, words};
 use crate::block::Format;
 use crate::block::convert::Compression;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
@@ -47,12 +48,13 @@ pub struct OutputArgs {
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct NewImageArgs {
     /// Write the new image in this format, qcow2 or raw [default: that of its name: .qcow2, .raw or .img]
-    #[arg(short = 'O', long, value_name = "FORMAT", value_parser = parse_written_format)]
+    #[arg(short = 'O', long, value_name = "FORMAT", hide_possible_values = true,
+        value_parser = words(parse_written_format, || named(&WRITTEN)))]
     pub output_format: Option<Format>,
 
     /// Compress the new qcow2: zlib (every QEMU reads it) or zstd (faster; QEMU 5.1 and later)
-    #[arg(long, value_name = "ALGORITHM", value_parser = parse_compression, num_args = 0..=1,
-        default_missing_value = "zlib")]
+    #[arg(long, value_name = "ALGORITHM", num_args = 0..=1, default_missing_value = "zlib",
+        value_parser = words(parse_compression, || named(&["zlib", "zstd"])), hide_possible_values = true)]
     pub compress: Option<Compression>,
 
     /// Compress the new qcow2 with zlib, as qemu-img does it
@@ -215,6 +217,9 @@ pub fn parse_compression(name: &str) -> Result<Compression, String> {
         _ => Err("use zlib or zstd".to_owned()),
     }
 }
+
+/// The container formats that winject writes.
+const WRITTEN: [&str; 2] = ["qcow2", "raw"];
 
 /// Parses the name of a container format that winject writes, in upper or lower case.
 ///

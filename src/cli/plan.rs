@@ -33,7 +33,7 @@ Examples:
 pub struct Args {
     /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
     /// has several, in any order
-    #[arg(required_unless_present = "show", value_name = "DISK")]
+    #[arg(required_unless_present = "show", value_name = "IMAGE")]
     image: Vec<PathBuf>,
 
     #[command(flatten)]

@@ -30,7 +30,7 @@ Examples:
 pub struct Args {
     /// Disk image of a Windows that is shut down: raw, qcow2, VMDK, OVA, VHD, VHDX or VDI; give all disks of a machine that
     /// has several, in any order: only the one with Windows is changed
-    #[arg(required = true, value_name = "DISK")]
+    #[arg(required = true, value_name = "IMAGE")]
     image: Vec<PathBuf>,
 
     #[command(flatten)]

@@ -2,9 +2,13 @@
 
 mod page;
 
+use std::collections::BTreeSet;
+
+use clap::builder::PossibleValue;
 use serde::Serialize;
 
 use super::Ui;
+use super::words::suggestions;
 use crate::error::{Error, Kind, Layer, Result};
 use crate::error_code::explain_command;
 use crate::escape::escape;
@@ -15,7 +19,7 @@ use page::{Area, Page, find, pages};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Code of an error or of a finding, such as output-exists, no-device-id, B12 or SL-ORDER
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present = "list", value_parser = suggestions(codes), hide_possible_values = true)]
     code: Option<String>,
 
     /// List all codes with a line about each
@@ -59,6 +63,12 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
 /// The last line under an answer that names codes: how they are explained.
 pub(super) fn note_codes(code: &str, ui: &Ui) {
     ui.note(&format!("winject explain CODE tells what a code means, for example: {}", explain_command(code)));
+}
+
+/// Every code, once.
+fn codes() -> Vec<PossibleValue> {
+    let names: BTreeSet<_> = Area::ALL.into_iter().flat_map(Area::codes).map(|known| known.name).collect();
+    names.into_iter().map(PossibleValue::new).collect()
 }
 
 fn unknown(code: &str) -> Error {

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
+use crate::cli::exit_codes;
+
 const INTRODUCTION: &str = "\
 # Reference
 
-All commands and options of `winject`. `winject manual` prints this page; a test compares it with the file.
+All commands, options and [exit codes](#exit-codes) of `winject`. `winject manual` prints this page; a test compares it with the file.
 ";
 
 /// The commands below this one that have a page of their own.
@@ -22,7 +24,7 @@ pub(super) fn page(root: &Command) -> String {
     for command in documented(root) {
         write_tree(&mut page, command, "##");
     }
-    page
+    page + &exit_codes::section()
 }
 
 fn write_tree(page: &mut String, command: &Command, heading: &str) {
@@ -90,7 +92,7 @@ fn write_argument(page: &mut String, arg: &Arg) {
         put(page, &format!(" \\[default: `{}`\\]", defaults.join("`, `")));
     }
     put(page, "\n");
-    if takes_value {
+    if takes_value && !arg.is_hide_possible_values_set() {
         for value in arg.get_possible_values().iter().filter(|value| !value.is_hide_set()) {
             let help = value.get_help().map(|help| format!(": {}", escape(&help.to_string()))).unwrap_or_default();
             put(page, &format!("  - `{}`{help}\n", value.get_name()));

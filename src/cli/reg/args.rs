@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
+
 use super::target;
+use crate::cli::words::{named, suggestions, words};
 use crate::hive::reg_file::KeyPath;
 use crate::job::HiveName;
 
@@ -93,7 +96,7 @@ pub(super) struct Query {
     #[command(flatten)]
     pub(super) image: target::Image,
     /// Show everything below the key, too
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = ["value", "default"])]
     pub(super) recursive: bool,
     #[command(flatten)]
     pub(super) answer: Answer,
@@ -159,7 +162,7 @@ pub(super) struct Set {
     #[command(flatten)]
     pub(super) value: ValueName,
     /// Set the value's type: sz, expand_sz, multi_sz, dword, qword, binary, none, or a number [default: sz]
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = suggestions(|| named(&TYPES)), hide_possible_values = true)]
     pub(super) kind: Option<String>,
     /// Set this data: text, a number (0x for hexadecimal), or hexadecimal digits, as the type asks; repeat it for multi_sz, leave it out only for none
     #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
@@ -193,13 +196,20 @@ pub(super) struct Check {
     /// Hive file, or image whose hives in System32\config are checked
     pub(super) target: PathBuf,
     /// Check only this hive of an image, such as SYSTEM
-    #[arg(long, value_name = "NAME", value_parser = parse_hive)]
+    #[arg(long, value_name = "NAME", value_parser = words(parse_hive, hives), hide_possible_values = true)]
     pub(super) hive: Option<HiveName>,
     #[command(flatten)]
     pub(super) image: target::Image,
     /// Count as faults what Windows never writes, but tolerates
     #[arg(long)]
     pub(super) strict: bool,
+}
+
+/// Names of the types of values.
+const TYPES: [&str; 7] = ["sz", "expand_sz", "multi_sz", "dword", "qword", "binary", "none"];
+
+fn hives() -> Vec<PossibleValue> {
+    HiveName::all().map(|hive| PossibleValue::new(hive.file())).collect()
 }
 
 /// Parses the name of a hive of `System32\config`, in any case.

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 
+use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command};
 use serde_json::{Map, Value, json};
 
@@ -69,7 +70,7 @@ fn of_option(option: &Arg) -> Value {
         return flag();
     }
     let words: Vec<Value> =
-        option.get_possible_values().iter().map(|word| Value::from(word.get_name().to_owned())).collect();
+        option.get_possible_values().iter().flat_map(PossibleValue::get_name_and_aliases).map(Value::from).collect();
     let kind = option.get_value_parser().type_id();
     let is_number = [TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<usize>()].iter().any(|id| kind == *id);
     let is_optional = option.get_num_args().is_some_and(|range| range.min_values() == 0);

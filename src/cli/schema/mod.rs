@@ -8,6 +8,7 @@ mod root;
 use clap::Command;
 
 use super::Ui;
+use super::words::{named, suggestions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
@@ -25,7 +26,8 @@ Examples:
   winject schema config > winject-config.schema.json")]
 pub struct Args {
     /// Name of the answer or document, as --list shows it; an answer has it in its field schema, after winject/
-    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    #[arg(required_unless_present = "list", conflicts_with = "list", hide_possible_values = true)]
+    #[arg(value_parser = suggestions(|| named(KINDS.iter().map(|kind| &kind.name))))]
     name: Option<String>,
 
     /// List all names

@@ -7,7 +7,7 @@ use super::answer;
 use crate::inject::{fixture, fixture_drivers, folder, names, stderr, stdout, winject};
 
 /// A folder with an image, drivers, a plan of both, and a `.reg` file.
-fn setting() -> tempfile::TempDir {
+pub(super) fn setting() -> tempfile::TempDir {
     let folder = folder();
     let at = |name: &str| folder.path().join(name);
     std::fs::copy(fixture(), at("i.qcow2")).unwrap();
@@ -20,7 +20,7 @@ fn setting() -> tempfile::TempDir {
 }
 
 /// Copies the hive SYSTEM of the image to the folder.
-fn copy_system(folder: &Path) {
+pub(super) fn copy_system(folder: &Path) {
     assert!(answer(folder, &["cp", "i.qcow2", "/Windows/System32/config/SYSTEM", "SYSTEM"]).status.success());
 }
 
@@ -55,7 +55,7 @@ const QUESTIONS: [&str; 15] = [
 ];
 
 /// The arguments of a command line on this image.
-fn on<'a>(line: &'a str, image: &'a str) -> Vec<&'a str> {
+pub(super) fn on<'a>(line: &'a str, image: &'a str) -> Vec<&'a str> {
     line.split_whitespace().map(|word| if word == "X" { image } else { word }).collect()
 }
 
@@ -200,6 +200,9 @@ fn an_output_that_cannot_be_is_a_usage_error() {
 fn an_option_without_effect_is_refused() {
     let folder = setting();
     copy_system(folder.path());
+    let requests = "vmdk: i.qcow2\ndrivers: drivers\ndry_run: true\nnbd_requests: 3\n";
+    std::fs::write(folder.path().join("requests.yaml"), requests).unwrap();
+    std::fs::File::create(folder.path().join("other.raw")).unwrap().set_len(1 << 20).unwrap();
     let mut lines: Vec<String> = Vec::new();
     for line in CHANGES {
         for options in [
@@ -279,6 +282,29 @@ fn an_option_without_effect_is_refused() {
             r"reg import X h.reg --prefix HKLM\SYSTEM --in-place",
             "inject X -n --drivers drivers --no-firstboot --guest-agent",
             "inject X -n --drivers drivers --firstboot-method none --firstboot h.reg",
+            "inject X -n --drivers drivers --disk a.vmdk",
+            "inject X other.raw -n --drivers drivers --disk a.vmdk",
+            "inspect X --disk a.vmdk",
+            "check X --disk a.vmdk",
+            "fsck X --disk a.vmdk",
+            "ls X / --disk a.vmdk",
+            "diff X X --disk a.vmdk",
+            "image info X --disk a.vmdk",
+            "image check X --disk a.vmdk",
+            "image map X --disk a.vmdk",
+            "image info X --allow-path h.reg",
+            "convert X new.qcow2 --disk a.vmdk",
+            "drivers list drivers --for X --disk a.vmdk",
+            "ntfs-log show X --disk a.vmdk",
+            r"reg query X HKLM\SYSTEM\Select --disk a.vmdk",
+            r"reg query X HKLM\SYSTEM\Select -r --value Current",
+            r"reg query X HKLM\SYSTEM\Select -r --default",
+            "inspect X --nbd-requests 3",
+            "convert X new.qcow2 --nbd-requests 3",
+            "apply p.json -n --drivers drivers --nbd-requests 3",
+            "drivers list drivers --nbd-requests 3",
+            "reg query SYSTEM Select --nbd-requests 3",
+            "--config requests.yaml",
         ]
         .map(str::to_owned),
     );

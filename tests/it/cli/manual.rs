@@ -46,7 +46,7 @@ fn bash_completes_commands_and_options() {
     let complete = |words: &str, last: usize| {
         let ask = format!(
             "source ./winject.bash; COMP_WORDS=({words}); COMP_CWORD={last}; \
-             _winject winject \"${{COMP_WORDS[{last}]}}\" \"\"; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+             _winject winject \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{last} - 1]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         stdout(&support::run(Command::new("bash").current_dir(folder.path()).args(["-c", &ask])))
     };
@@ -54,6 +54,23 @@ fn bash_completes_commands_and_options() {
     assert!(commands.contains("inject\n") && commands.contains("inspect\n"), "{commands}");
     let options = complete("winject reg query --rec", 3);
     assert_eq!(options, "--recursive\n");
+    for (words, last, expected) in [
+        ("winject check --bus virtio-", 3, "virtio-blk\nvirtio-scsi\n"),
+        ("winject inspect -f v", 3, "vmdk\nvhd\nvhdx\nvdi\n"),
+        ("winject inspect --format q", 3, "qcow2\n"),
+        ("winject convert -O ''", 3, "qcow2\nraw\n"),
+        ("winject convert --compress z", 3, "zlib\nzstd\n"),
+        ("winject check --machine ku", 3, "kubevirt\n"),
+        ("winject check --progress pl", 3, "plain\n"),
+        ("winject reg check --hive SY", 4, "SYSTEM\n"),
+        ("winject reg set --type q", 4, "qword\n"),
+        ("winject schema batch-i", 2, "batch-item\n"),
+        ("winject explain no-space", 2, "no-space\n"),
+        ("winject explain SL-ORD", 2, "SL-ORDER\n"),
+        ("winject completions z", 2, "zsh\n"),
+    ] {
+        assert_eq!(complete(words, last), expected, "{words}");
+    }
 }
 
 fn every_shell_gets_its_completions() {

@@ -3,9 +3,11 @@
 mod damage;
 mod devices;
 mod document;
+mod exit_codes;
 mod explain;
 mod files;
 mod grammar;
+mod hints;
 mod locks;
 mod manual;
 pub mod recover;
@@ -24,4 +26,4 @@ fn answer(folder: &Path, arguments: &[&str]) -> Output {
     crate::inject::winject().current_dir(folder).args(arguments).output().unwrap()
 }
 
-tests![in damage, devices, document, explain, files, grammar, locks, manual, recover, sandbox, schema, signals, snapshot, undo, usage;];
+tests![in damage, devices, document, exit_codes, explain, files, grammar, hints, locks, manual, recover, sandbox, schema, signals, snapshot, undo, usage;];
