@@ -106,7 +106,7 @@ codes! {
     NbdNoFlush "nbd-no-flush",
     /// No folder for the journal of an edit over NBD.
     NbdJournal "nbd-journal",
-    /// What the command does needs a file, not an export.
+    /// The command needs a file, not an export.
     NbdFileNeeded "nbd-file-needed",
 
     // Containers.

@@ -1,4 +1,4 @@
-//! Locks on a name, for what is not a file of this machine.
+//! Locks by name, for an image that is not a file of this machine.
 
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;

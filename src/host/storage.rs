@@ -149,12 +149,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Whether it is not of this host: what it holds is known by its content alone, and it can neither grow nor shrink.
+    /// Whether it lies on another host: it is recognised by its content alone, and can neither grow nor shrink.
     fn is_remote(&self) -> bool {
         false
     }
 
-    /// The storage itself where a caller may need what is special to its kind.
+    /// The storage itself, for a caller that needs methods of its type.
     fn as_any(&self) -> Option<&dyn Any> {
         None
     }

@@ -15,7 +15,7 @@ use super::uri::{Address, NbdUri};
 use super::writer::ExportWriter;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
-use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_private_folder};
+use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_private_folder, folder_of};
 
 /// Bytes of the readable part of a journal's name.
 const READABLE_MAX: usize = 100;
@@ -45,7 +45,7 @@ impl ExportHost {
     /// The host of the export `name`. No connection is made, and no file.
     ///
     /// # Errors
-    /// Those of [`NbdUri::parse`]; [`Kind::Refused`] when there is no folder for journals.
+    /// Those of [`NbdUri::parse`]; [`Kind::Refused`] without a folder for journals.
     pub fn new(name: &Path, options: &NbdOptions) -> Result<Self> {
         let uri = NbdUri::parse(name)?;
         let folder = options.journals.as_ref().ok_or_else(|| no_folder(name))?;
@@ -93,7 +93,7 @@ impl ExportHost {
         self.connect()?.hold().map_err(|lost| self.lost(lost))
     }
 
-    /// The connection, which is made where there is none yet.
+    /// The connection, made on the first call.
     fn connect(&self) -> Result<Arc<Connection>> {
         let open = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(connection) = open {
@@ -176,7 +176,9 @@ fn file_name(uri: &NbdUri) -> String {
     let server = match &uri.address {
         Address::Tcp(host, port) => format!("{}:{port}", host.to_ascii_lowercase()),
         Address::Unix(path) => {
-            let path = path.canonicalize().or_else(|_| std::path::absolute(path));
+            // Of a server that is not there, the socket may not be either.
+            let folder = folder_of(path).canonicalize().or_else(|_| std::path::absolute(folder_of(path)));
+            let path = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
             path.map_or_else(|_| uri.to_string(), |path| path.display().to_string())
         }
     };
@@ -246,6 +248,21 @@ mod tests {
         let long = name(&format!("nbd://h/{}", "x".repeat(4000)));
         assert!(long.len() < 200 && long.starts_with("nbd-h-10809-x"), "{long}");
         assert!(!name("nbd://h/..%2f..%2fetc").contains('/'));
+    }
+
+    #[test]
+    fn a_socket_has_one_name_whether_or_not_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("real")).unwrap();
+        std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
+        let name = |below: &str| {
+            let uri = format!("nbd+unix:///?socket={}/{below}", folder.path().display());
+            file_name(&NbdUri::parse(Path::new(&uri)).unwrap())
+        };
+        let before = name("link/s");
+        assert_eq!(before, name("real/s"));
+        std::fs::write(folder.path().join("real/s"), b"").unwrap();
+        assert_eq!(before, name("link/s"));
     }
 
     #[test]

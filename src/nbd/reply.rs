@@ -58,7 +58,7 @@ pub enum Answer {
     Bytes(Vec<u8>),
     /// Extents from the beginning of the range on, inside it: length, and whether they read as zeros.
     Extents(Vec<(u64, bool)>),
-    /// What was asked for is done.
+    /// The request was carried out.
     Done,
 }
 

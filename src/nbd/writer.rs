@@ -28,7 +28,7 @@ pub(super) struct ExportWriter {
     bytes_read: AtomicU64,
 }
 
-/// What was written since the last flush: start; length and checksum.
+/// Writes since the last flush: start; length and checksum.
 type Written = BTreeMap<u64, (u64, u32)>;
 
 impl std::fmt::Debug for ExportWriter {

@@ -1,4 +1,4 @@
-//! By what an export is known: NBD has nothing like an inode number.
+//! The mark by which an export is recognised: NBD has no inode numbers.
 //!
 //! A journal records the length and a hash of the beginning of the disk as it was before the edit. A recovery computes the same
 //! from what the disk holds now and what the journal puts back.
@@ -30,7 +30,7 @@ pub(super) fn refuse_growth(storage: &dyn Storage, files: &[JournalFile], path: 
         .hint("let the server open the image: qemu-nbd -t -k SOCKET -f qcow2 IMAGE, then edit that export"))
 }
 
-/// What the journal records of an export, as it is now.
+/// The mark of an export as it is now, for its journal.
 pub(super) fn mark(storage: &dyn Storage) -> Result<String> {
     mark_of(storage, &read_beginning(storage)?)
 }

@@ -44,7 +44,7 @@ pub struct Committed {
     pub bytes_written: u64,
     /// Things the user should know (a VM state in a snapshot, bitmaps marked inconsistent, …).
     pub warnings: Vec<String>,
-    /// What is true of every such commit, and not to be missed.
+    /// Notes that hold for every commit of this kind.
     pub notes: Vec<String>,
     /// The undo record, if one was kept.
     pub undo_record: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Interrupted edits of exports that have another URI now: `nbdkit -U -` makes a new socket for each start.
 //!
 //! The journals of other exports are compared with the disk: it is the one of a journal if it is the recorded one but for what
-//! the run wrote, and if the run wrote anything. A copy of the disk from before the run is none of its business.
+//! the run wrote, and if the run wrote anything. A copy of the disk from before the run is not meant.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::nbd::{ExportHost, NbdOptions};
 const JOURNALS_MAX: usize = 1000;
 
 /// Where in the folder for journals the interrupted edit of this disk has its journal, under another name than that of `host`;
-/// `None` where there is none, or the disk holds nothing of it.
+/// `None` if no journal matches, or the disk holds nothing of the edit.
 ///
 /// # Errors
 /// When the disk cannot be read.

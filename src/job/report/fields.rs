@@ -143,7 +143,7 @@ pub struct Run {
     /// The command that takes the edit back; left out without an undo record of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
-    /// What is to be known of where the output is. Not in the JSON form, which has it among the notes of `virtio`.
+    /// Notes on the output's place. Not in the JSON form, which has them among the notes of `virtio`.
     #[serde(skip)]
     pub output_notes: Vec<String>,
     /// Whether the run takes out what an earlier one put into the guest. Not in the JSON form, which has `removal`.
