@@ -81,7 +81,7 @@ use internals::{
 };
 
 pub use bitlocker::Secret as BitLockerSecret;
-pub use block::commit::{Recovery, UndoOptions, Undone};
+pub use block::commit::{Recovered, Recovery, UndoOptions, Undone};
 pub use block::convert::Compression;
 pub use block::{Format, Image, OpenOptions as ImageOptions, PathPolicy, Stage, StageOptions, open as open_image};
 pub use cancel::Cancel;

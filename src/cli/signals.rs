@@ -5,17 +5,25 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use super::prompt;
+use super::{environment, prompt};
+use crate::block::commit::recover_export_hint;
 use crate::cancel::{Cancel, Reached, Stage};
 use crate::error::{Error, Kind};
 use crate::escape::escape;
+use crate::exit::ExitCode;
+use crate::host::is_nbd_name;
 use crate::job::Destination;
+use crate::nbd::NbdOptions;
+
+/// A signal that comes so soon after the first one is its twin.
+const PAIR: Duration = Duration::from_secs(1);
 
 /// Cancels every job of the process.
 static CANCEL: OnceLock<Cancel> = OnceLock::new();
@@ -92,11 +100,14 @@ pub(super) fn listen() {
         flags.extend(flag::register_usize(signal, Arc::clone(received), number));
     }
     let serve = move || {
+        let mut first = None;
         for signal in signals.forever() {
             COUNT.get_or_init(Arc::default).fetch_add(1, Ordering::SeqCst);
+            let since = first.get_or_insert_with(Instant::now).elapsed();
             // Signals come in pairs from shells and `timeout`: the second one does not cut the cleaning up short.
             match cancel().request() {
                 Stage::Reading | Stage::Written => end(signal, true),
+                Stage::Writing if since >= PAIR => leave_to_recovery(),
                 Stage::Writing => {}
             }
         }
@@ -115,6 +126,10 @@ pub(super) fn end_if_received(error: Option<&Error>) {
     if signal == 0 {
         return;
     }
+    if error.is_some_and(|error| error.kind() == Kind::Pending) {
+        // The exit code says that a recovery is needed, which a signal does not.
+        return;
+    }
     // Another error has said what became of the image.
     let is_silent = error.is_some_and(|error| error.kind() != Kind::Cancelled);
     end(i32::try_from(signal).unwrap_or(SIGTERM), !is_silent);
@@ -131,6 +146,25 @@ fn end(signal: i32, has_message: bool) {
     }
     // It fails only for numbers that are not signals.
     let _ = emulate_default_handler(signal);
+}
+
+/// Ends the process in the middle of an edit over NBD, whose journal stays: a server that does not answer can hold it for a
+/// minute. An edit of a file goes on.
+fn leave_to_recovery() {
+    let Some(Subject::InPlace(image)) = SUBJECT.get() else { return };
+    if !is_nbd_name(image) {
+        return;
+    }
+    let _ending = ENDING.lock();
+    prompt::restore();
+    let nbd = NbdOptions { journals: environment::journal_folder(), ..NbdOptions::default() };
+    let hint = recover_export_hint(image, &nbd).unwrap_or_default();
+    let text = format!(
+        "Interrupted for the second time: the server was not waited for, and {} may be half written; {hint}",
+        image.display()
+    );
+    let _ = writeln!(std::io::stderr().lock(), "{}", escape(&text));
+    std::process::exit(i32::from(ExitCode::Pending as u8));
 }
 
 /// Whether the signal came before or after the commit point, and what that means for the file.

@@ -86,6 +86,11 @@ pub trait HostFiles: Send + Sync {
     /// # Errors
     /// What the host says.
     fn sync_folder_of(&self, path: &Path) -> io::Result<()>;
+
+    /// The folder for journals, where they are not next to their images.
+    fn journal_folder(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// The file system of the machine that winject runs on.

@@ -32,8 +32,11 @@ pub(crate) fn create_private_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
     std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path)?;
-    std::fs::File::open(folder_of(path))?.sync_all()
+    // Each name is in the folder above it.
+    new.into_iter().try_for_each(|folder| std::fs::File::open(folder_of(folder))?.sync_all())
 }
 
 /// Removes a folder that is empty.

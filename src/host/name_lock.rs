@@ -9,6 +9,9 @@ use super::locked_file::LockedFile;
 use super::permissions::PRIVATE;
 use crate::error::{Error, Layer, Result};
 
+/// A link is not followed, and a reader of a named pipe is not waited for.
+const FLAGS: i32 = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+
 /// How often the file is made anew that another process removes when it gives the lock up.
 const ATTEMPTS: usize = 100;
 
@@ -26,8 +29,11 @@ impl NameLock {
         let cannot = |e: io::Error| Error::io(Layer::Host, "cannot make a lock", e).path(path.display().to_string());
         for _ in 0..ATTEMPTS {
             let mut options = std::fs::OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(PRIVATE).custom_flags(nix::libc::O_NOFOLLOW);
-            options.open(path).map_err(cannot)?;
+            options.write(true).create(true).truncate(false).mode(PRIVATE).custom_flags(FLAGS);
+            let file = options.open(path).map_err(cannot)?;
+            if !file.metadata().map_err(cannot)?.is_file() {
+                return Err(cannot(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+            }
             match LockedFile::lock(path) {
                 // Removed by the process that held the lock.
                 Err(_) if path.symlink_metadata().is_err() => {}
@@ -57,6 +63,19 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_named_pipe_in_place_of_the_lock_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let of_thread = path.clone();
+        std::thread::spawn(move || sender.send((NameLock::is_taken(&of_thread), NameLock::take(&of_thread).is_err())));
+        let answer = receiver.recv_timeout(std::time::Duration::from_secs(30));
+        assert_eq!(answer, Ok((false, true)), "it is waited for");
+        assert!(path.symlink_metadata().is_ok());
+    }
 
     #[test]
     fn one_at_a_time_holds_the_lock_and_nothing_is_left() {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::explain::explain;
 use super::request::Destination;
-use crate::block::commit::{InterruptedRun, Recovery};
+use crate::block::commit::{InterruptedRun, Recovered, Recovery};
 use crate::block::{ImageName, PathPolicy, commit};
 use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
@@ -34,31 +34,33 @@ use crate::nbd::NbdOptions;
 /// the policy does not allow its data file to be written; [`Kind::Io`](crate::Kind::Io) when there is no such file;
 /// [`Kind::Usage`](crate::Kind::Usage) for a journal in place of its image.
 pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Recovery> {
-    recover_image(image, policy, &NbdOptions::default(), cancel)
+    recover_image(image, policy, &NbdOptions::default(), cancel).map(|recovered| recovered.recovery)
 }
 
 /// Like [`recover`], also for an NBD export, whose journal is in the folder that `nbd` names.
 ///
 /// # Errors
 /// Those of [`recover`]; [`Kind::Refused`](crate::Kind::Refused) for an export without a folder for journals.
-pub fn recover_image(image: &Path, policy: &PathPolicy, nbd: &NbdOptions, cancel: &Cancel) -> Result<Recovery> {
+pub fn recover_image(image: &Path, policy: &PathPolicy, nbd: &NbdOptions, cancel: &Cancel) -> Result<Recovered> {
     let recover = || {
         let _hold = cancel.hold()?;
         let (file, result) = match ImageName::of(image) {
             ImageName::File(image) => {
                 // A file that is not there has no journal either: that would pass for an image without one.
-                (Some(FileStorage::open(image, false)?), commit::recover(image, policy))
+                (Some(FileStorage::open(image, false)?), commit::recover(image, policy).map(Recovered::from))
             }
             ImageName::Nbd(name) => (None, commit::recover_export(name, nbd)),
         };
-        cancel.reach_by(&result, |recovery| match recovery {
-            Recovery::Nothing => Reached::Start,
+        cancel.reach_by(&result, |recovered| match recovered.recovery {
+            Recovery::Nothing | Recovery::NotWritten => Reached::Start,
             Recovery::Restored => Reached::RolledBack,
             Recovery::Completed => Reached::CommitPoint,
             Recovery::Undone => Reached::Undone,
             Recovery::GivenUp => Reached::Recovery,
         });
-        if matches!(result, Ok(Recovery::Nothing)) && file.is_some_and(|file| file.has_other_names()) {
+        if result.as_ref().is_ok_and(|done| done.recovery == Recovery::Nothing)
+            && file.is_some_and(|file| file.has_other_names())
+        {
             return Err(several_names(image, "the journal of an interrupted run may lie next to another one"));
         }
         result

@@ -15,7 +15,12 @@ use crate::error::Result;
 /// written to the same places since; then nothing is touched. [`Kind::Pending`](crate::Kind::Pending) when an
 /// interrupted run has to be recovered first, or this undo was interrupted.
 pub fn undo(image: &Path, options: &UndoOptions) -> Result<Undone> {
-    let image = ImageName::of(image).require_file("take an edit back");
+    let image = ImageName::of(image).require_file("take an edit back").map_err(|error| {
+        error.replace_hint(
+            "an edit over NBD keeps no undo record: remove takes injected drivers out again, or restore a copy of the disk from before \
+             it",
+        )
+    });
     image.and_then(|image| commit::undo(image, options)).map_err(explain)
 }
 
@@ -25,5 +30,6 @@ pub fn undo(image: &Path, options: &UndoOptions) -> Result<Undone> {
 /// [`Kind::Refused`](crate::Kind::Refused) when there is none, or it is not winject's.
 pub fn forget_undo(image: &Path) -> Result<()> {
     let image = ImageName::of(image).require_file("remove an undo record");
+    let image = image.map_err(|error| error.replace_hint("an edit over NBD keeps no undo record"));
     image.and_then(commit::forget).map_err(explain)
 }

@@ -21,6 +21,9 @@ use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_privat
 const READABLE_MAX: usize = 100;
 /// How the name of the file ends that is locked during an edit, after that of the export.
 const LOCK_ENDING: &str = ".winject-lock";
+/// What is done about a folder for journals that cannot be used.
+const FOLDER_HINT: &str = "check that the folder may be written and what has that name in it, or name another folder, and keep it: \
+                           WINJECT_JOURNALS=FOLDER";
 /// Bytes of the hash in a journal's name.
 const HASH_BYTES: usize = 8;
 
@@ -63,7 +66,7 @@ impl ExportHost {
         create_private_folder(folder).map_err(|error| self.unusable_folder(error))?;
         NameLock::take(&self.lock_path()).map_err(|error| match error.kind() {
             Kind::Refused => self.in_use(),
-            _ => error,
+            _ => error.replace_hint(FOLDER_HINT),
         })
     }
 
@@ -121,9 +124,17 @@ impl ExportHost {
     }
 
     fn lock_path(&self) -> PathBuf {
-        let mut path = self.place.as_os_str().to_owned();
-        path.push(LOCK_ENDING);
-        path.into()
+        with_ending(&self.place, LOCK_ENDING)
+    }
+
+    /// Keeps other processes of this machine from editing the disk under another URI, as long as the result lives: `mark` is
+    /// what the disk is known by. Clones have the same mark and are kept apart in vain, so it is not waited for without end;
+    /// `None` without the lock.
+    pub(crate) fn lock_disk(&self, mark: &str) -> Option<NameLock> {
+        let hash = Sha256::digest(mark.as_bytes());
+        let name = format!("nbd-disk-{}", hex::encode(hash.get(..HASH_BYTES).unwrap_or_default()));
+        let taken = NameLock::take(&with_ending(&self.folder().join(name), LOCK_ENDING));
+        taken.inspect_err(|error| tracing::info!(%error, "a disk that begins like this one is edited, too")).ok()
     }
 
     fn is_export(&self, path: &Path) -> bool {
@@ -142,8 +153,14 @@ impl ExportHost {
             .with_code(ErrorCode::NbdJournal)
             .path(self.folder().display().to_string())
             .source_error(error)
-            .hint("name a folder that may be written, and keep it: WINJECT_JOURNALS=FOLDER")
+            .hint(FOLDER_HINT)
     }
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
 }
 
 /// Refuses an export that must not be edited in place.
@@ -231,6 +248,10 @@ impl HostFiles for ExportHost {
 
     fn sync_folder_of(&self, path: &Path) -> io::Result<()> {
         RealHost.sync_folder_of(path)
+    }
+
+    fn journal_folder(&self) -> Option<&Path> {
+        Some(self.folder())
     }
 }
 

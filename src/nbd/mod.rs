@@ -16,6 +16,7 @@ mod options;
 mod read_ahead;
 pub mod reply;
 mod requests;
+mod seen;
 mod storage;
 mod stream;
 mod ticket;

@@ -14,6 +14,7 @@ use super::link::Link;
 use super::options::NbdOptions;
 use super::read_ahead::{CHUNK, ReadAhead};
 use super::reply::Answer;
+use super::seen::SeenBlocks;
 use crate::error::Result;
 use crate::host::{HostRun, Storage};
 
@@ -26,6 +27,7 @@ const STATUS: u64 = 1 << 30;
 pub struct NbdStorage {
     link: Arc<Link>,
     blocks: Mutex<BlockCache>,
+    seen: Mutex<SeenBlocks>,
     extents: Arc<Mutex<Extents>>,
     status_yield: Mutex<StatusYield>,
     /// Held while extents are asked for: some servers become slow when they are asked in parallel.
@@ -55,6 +57,7 @@ impl NbdStorage {
         Ok(Self {
             link,
             blocks: Mutex::default(),
+            seen: Mutex::default(),
             extents,
             status_yield: Mutex::default(),
             asking: Mutex::default(),
@@ -82,6 +85,24 @@ impl NbdStorage {
         Ok(host)
     }
 
+    /// Whether a range may still be what it was when it was first read, as far as that is remembered. What is not cached any
+    /// more is read again.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn is_as_first_read(&self, offset: u64, length: u64) -> io::Result<bool> {
+        let end = offset.saturating_add(length).min(self.link.export.size);
+        for number in offset / BLOCK..end.div_ceil(BLOCK) {
+            let start = number * BLOCK;
+            let mut block = vec![0; usize::try_from(BLOCK.min(self.link.export.size - start)).unwrap_or(0)];
+            self.read_block(start, &mut block).map_err(|failure| failure.into_read_error(&self.link.uri))?;
+            if lock(&self.seen).was_other(number, &block) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Fills a part of `buf` from the cache of blocks; returns how much.
     fn read_block(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Failure> {
         let number = offset / BLOCK;
@@ -99,6 +120,7 @@ impl NbdStorage {
                     _ => Vec::new(),
                 };
                 let bytes = if bytes.is_empty() { self.link.fetch(start, length)? } else { bytes };
+                lock(&self.seen).add(number, &bytes);
                 let mut blocks = lock(&self.blocks);
                 blocks.add(number, &bytes);
                 blocks.get(number).ok_or_else(|| Failure::protocol("no bytes in an answer"))?
@@ -111,6 +133,9 @@ impl NbdStorage {
     fn read_chunk(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Failure> {
         let number = offset / CHUNK;
         let chunk = self.read_ahead.take(number)?;
+        if offset.is_multiple_of(CHUNK) || buf.len() >= LARGE {
+            lock(&self.seen).add(number * (CHUNK / BLOCK), &chunk);
+        }
         Ok(copy(&chunk, (offset % CHUNK) as usize, buf))
     }
 

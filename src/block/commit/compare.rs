@@ -21,6 +21,8 @@ pub(super) struct Examined {
     pub state: State,
     /// Offset of the first foreign sector, whatever the state.
     pub changed: Option<u64>,
+    /// Some sectors are new, and were something else before.
+    pub has_new: bool,
     /// Some sectors are old and some are new.
     pub is_half_written: bool,
     /// Every byte is what the run was to make of it, and that can be told (nothing was added at the end of a file,
@@ -65,7 +67,7 @@ pub(super) fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<E
         (false, None) => State::Ours,
     };
     let is_complete = is_complete && has_new && state == State::Ours;
-    Ok(Examined { state, changed, is_half_written: has_old && has_new, is_complete })
+    Ok(Examined { state, changed, has_new, is_half_written: has_old && has_new, is_complete })
 }
 
 fn old_sums(record: &Record) -> Vec<u32> {

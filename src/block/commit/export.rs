@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::options::{CommitOptions, Committed};
 use super::other_name::find_place;
-use super::recover::{InterruptedRun, Recovery};
+use super::recover::{InterruptedRun, Recovered};
 use super::targets::editable_format;
-use super::{in_place, recover};
+use super::{export_mark, in_place, recover};
 use crate::block::formats::qcow2;
 use crate::block::journal::{self, RecoveryState, journal_of_real_path};
 use crate::block::{Format, HostFiles, Locking, PathPolicy, Stage};
@@ -29,6 +29,12 @@ pub(super) fn commit(stage: &mut Stage, name: &Path, options: &CommitOptions) ->
         removed.map_err(|e| Error::io(Layer::Host, "cannot remove an unused journal", e))?;
     }
     host.hold_connection()?;
+    let disk = host.open(name, Locking::Ignore)?;
+    let _disk_alone = host.lock_disk(&export_mark::mark(&*disk)?);
+    if find_place(&host, &disk)?.is_some() {
+        // Begun and interrupted under another URI since this run opened the disk.
+        return Err(journal::pending(&host, name));
+    }
     // The record of an edit would say nothing of what the server did since.
     let options = CommitOptions { keep_undo: false, ..options.clone() };
     let mut committed = in_place::in_place(&host, stage, name, &options)?;
@@ -61,18 +67,28 @@ fn host_of(stage: &Stage, name: &Path) -> Result<ExportHost> {
 ///
 /// # Errors
 /// Those of [`super::recover()`], and those of a connection.
-pub fn recover_export(name: &Path, options: &NbdOptions) -> Result<Recovery> {
+pub fn recover_export(name: &Path, options: &NbdOptions) -> Result<Recovered> {
     let mut host = ExportHost::new(name, options)?;
     let mut alone = host.lock_export()?;
     // A server that is not there would pass for one without a journal.
     host.hold_connection()?;
+    let mark = export_mark::mark(&*host.open(name, Locking::Ignore)?)?;
+    let _disk_alone = host.lock_disk(&mark);
     if adopt_other_name(&mut host, name)? {
         drop(alone);
         alone = host.lock_export()?;
     }
-    let recovery = recover::recover(&host, name, Locking::Ignore, &PathPolicy::default());
+    let recovery = recover::run_recovery(&host, name, Locking::Ignore, &PathPolicy::default());
     drop(alone);
     recovery
+}
+
+/// The command that recovers an export, with a verb before it, as a hint says it.
+///
+/// # Errors
+/// Those of [`NbdUri::parse`](crate::nbd::NbdUri::parse); [`Kind::Refused`](crate::Kind::Refused) without a folder for journals.
+pub fn recover_export_hint(name: &Path, options: &NbdOptions) -> Result<String> {
+    Ok(journal::recover_hint(&ExportHost::new(name, options)?, name, None))
 }
 
 /// Lets the host use the journal that an edit of the same disk left under another URI, if it has none of its own; whether it

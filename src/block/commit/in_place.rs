@@ -49,7 +49,7 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     let real_path = host.real_path(path);
     let journal = journal_of_real_path(&real_path);
     if host.exists(&journal) {
-        return Err(journal::pending(path));
+        return Err(journal::pending(host, path));
     }
     let format = editable_format(stage, path)?;
     stage.drop_unchanged()?;
@@ -78,6 +78,7 @@ fn write_in_place(host: &dyn HostFiles, stage: &mut Stage, path: &Path, options:
     export_mark::refuse_growth(&*run.targets.image.storage, &lengths, path)?;
     let writer = run.write_journal(&journal, &lengths)?;
     run.reserve(&lengths, &journal)?;
+    run.refuse_changed_since(&writer, &journal)?;
     let mut phases_begun = 0;
     let result = run.write_phases(&mut phases_begun);
     let settled = match result {
@@ -155,7 +156,11 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     pub fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + use<> {
         let path = self.path.display().to_string();
-        move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint("check free space and permissions")
+        let hint = match self.targets.image.storage.is_remote() {
+            true => "check the NBD server, and the storage of what it exports",
+            false => "check free space and permissions",
+        };
+        move |e| Error::io(Layer::Block, what, e).path(path.clone()).hint(hint)
     }
 
     fn files(&self) -> impl Iterator<Item = Arc<dyn Storage>> {
@@ -165,7 +170,7 @@ impl Run<'_> {
     /// What the user does about a journal that stays.
     pub fn recover_hint(&self) -> String {
         let data_file = self.targets.data_file.as_ref().map(|file| &*file.path);
-        journal::retry_hint(self.path, data_file)
+        journal::retry_hint(self.host, self.path, data_file)
     }
 
     /// Lengths of the files before and after.
@@ -273,7 +278,7 @@ impl Run<'_> {
             Outcome::Completed | Outcome::GivenUp => {
                 Some(settle(self.host, journal, record, done.is_kept, self.owner())?)
             }
-            Outcome::Restored | Outcome::Undone => {
+            Outcome::Restored | Outcome::NotWritten | Outcome::Undone => {
                 self.remove_journal(journal)?;
                 None
             }
@@ -282,12 +287,12 @@ impl Run<'_> {
         Ok(settled)
     }
 
-    fn remove_journal(&self, journal: &Path) -> Result<()> {
+    pub fn remove_journal(&self, journal: &Path) -> Result<()> {
         let removed = journal::remove(self.host, journal);
         removed.map_err(|e| Error::io(Layer::Host, "cannot remove the undo journal", e))
     }
 
-    fn half_written(&self, error: &Error, undo_error: Error) -> Error {
+    pub fn half_written(&self, error: &Error, undo_error: Error) -> Error {
         let error = error.text_within(Layer::Block, self.path.display());
         Error::new(Kind::Pending, Layer::Block, format!("{error}; and undoing it failed"))
             .path(self.path.display().to_string())

@@ -10,6 +10,7 @@ mod data_file;
 mod export;
 mod export_mark;
 mod in_place;
+mod kept;
 mod meter;
 mod options;
 pub(super) mod other_name;
@@ -24,10 +25,10 @@ mod space;
 mod targets;
 mod undo;
 
-pub use export::{find_interrupted_export, recover_export};
+pub use export::{find_interrupted_export, recover_export, recover_export_hint};
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
-pub use recover::{InterruptedRun, Recovery};
+pub use recover::{InterruptedRun, Recovered, Recovery};
 pub use undo::{UndoOptions, Undone};
 
 pub use super::journal::{journal_path, undo_path};

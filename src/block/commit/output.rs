@@ -101,7 +101,7 @@ fn lock_target(
         )
         .path(journal_file.display().to_string())
         .hint(match host.exists(target) {
-            true => format!("choose another name, or {}", journal::recover_hint(target, None)),
+            true => format!("choose another name, or {}", journal::recover_hint(host, target, None)),
             false => "choose another name, or remove that journal: its image is gone".to_owned(),
         }));
     }

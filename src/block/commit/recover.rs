@@ -1,14 +1,15 @@
 //! Recovery from the journal that an interrupted run left next to its image.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::data_file::open_data_file;
+use super::kept;
 use super::rollback::{Outcome, apply_of_other_run, can_be_kept};
 use super::settle::settle;
 use super::targets::owner_of;
 use crate::block::journal::{self, Journal, RecoveryState, journal_of_real_path, record_of_real_path};
-use crate::block::{HostFiles, Locking, PathPolicy, Storage, qcow2};
+use crate::block::{HostFiles, Locking, PathPolicy, RealHost, Storage, qcow2};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 
 /// What [`super::recover()`] found and did.
@@ -25,9 +26,27 @@ pub enum Recovery {
     Completed,
     /// An interrupted undo was finished: the image holds what it held before the run that was undone.
     Undone,
+    /// The NBD export holds nothing of the interrupted run: nothing of it had been written, or the export is another disk now,
+    /// which begins like the one that was edited.
+    NotWritten,
     /// An interrupted undo was given up, because something else has written to the image since: the image holds the edit
     /// still, and what was written since.
     GivenUp,
+}
+
+/// What a recovery did, and what it leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// What was found and done.
+    pub recovery: Recovery,
+    /// The journal of an NBD export, which is not removed: a copy or a clone of the disk passes for the disk.
+    pub kept_journal: Option<PathBuf>,
+}
+
+impl From<Recovery> for Recovered {
+    fn from(recovery: Recovery) -> Self {
+        Self { recovery, kept_journal: None }
+    }
 }
 
 /// A run that was interrupted while it wrote, see [`super::find_interrupted()`].
@@ -65,7 +84,7 @@ fn refuse_journal(path: &Path, real_path: &Path) -> Result<()> {
     let Some(image) = journal::file_of_journal(real_path) else { return Ok(()) };
     Err(Error::new(Kind::Usage, Layer::Block, "cannot recover a journal: it belongs to an image")
         .path(path.display().to_string())
-        .hint(journal::recover_hint(&image, None)))
+        .hint(journal::recover_hint(&RealHost, &image, None)))
 }
 
 /// Refuses the journal of a run that is still going.
@@ -85,13 +104,26 @@ fn refuse_running(journal: &Journal, path: &Path) -> Result<()> {
 /// # Errors
 /// Those of [`super::recover()`].
 pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<Recovery> {
+    run_recovery(host, path, locking, policy).map(|recovered| recovered.recovery)
+}
+
+/// Like [`recover`], and tells what became of the journal.
+///
+/// # Errors
+/// Those of [`recover`].
+pub(super) fn run_recovery(
+    host: &dyn HostFiles,
+    path: &Path,
+    locking: Locking,
+    policy: &PathPolicy,
+) -> Result<Recovered> {
     let real_path = host.real_path(path);
     refuse_journal(path, &real_path)?;
     if !host.exists(&journal_of_real_path(&real_path)) {
         if policy.allows_any() {
             remove_stale_marker(host, path, &host.open(&real_path, locking)?, locking, policy)?;
         }
-        return Ok(Recovery::Nothing);
+        return Ok(Recovery::Nothing.into());
     }
     let pending = |error: Error| {
         if error.kind() == Kind::Refused {
@@ -101,7 +133,7 @@ pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &Pat
             (Some(hint), _) => hint.to_owned(),
             // The journal does not count.
             (None, Kind::Pending) => journal::unusable_hint(&real_path),
-            (None, _) => journal::retry_hint(path, None),
+            (None, _) => journal::retry_hint(host, path, None),
         };
         Error::new(Kind::Pending, Layer::Block, "cannot recover from an interrupted run")
             .path(path.display().to_string())
@@ -117,18 +149,18 @@ fn recover_pending(
     real_path: &Path,
     locking: Locking,
     policy: &PathPolicy,
-) -> Result<Recovery> {
+) -> Result<Recovered> {
     // The image first: its lock keeps a run that is still going from being undone.
     let image = host.open(path, locking)?;
     let owner = owner_of(&*image);
     let journal_file = &journal_of_real_path(real_path);
     match journal::recovery_state(host, real_path, owner)? {
         RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(host, path, &image)),
-        RecoveryState::Clear => return Ok(Recovery::Nothing),
+        RecoveryState::Clear => return Ok(Recovery::Nothing.into()),
         RecoveryState::Unused => {
             remove_journal(host, journal_file)?;
             remove_stale_marker(host, path, &image, locking, policy)?;
-            return Ok(Recovery::Nothing);
+            return Ok(Recovery::Nothing.into());
         }
         RecoveryState::Journal => {}
     }
@@ -154,7 +186,12 @@ fn recover_pending(
             host.sync_folder_of(journal_file)
                 .map_err(|e| Error::io(Layer::Host, "cannot make the name of the undo journal durable", e))?;
         }
-        let outcome = apply_of_other_run(&journal, &files, path)?;
+        let outcome = apply_of_other_run(&journal, &files, path);
+        let outcome = outcome.map_err(|error| match host.journal_folder() {
+            // Another disk, perhaps: the journal must stay.
+            Some(_) if error.kind() == Kind::Pending => error.hint(journal::unusable_export_hint(host, path)),
+            _ => error,
+        })?;
         tracing::info!(path = %path.display(), ?outcome, "an interrupted run was dealt with");
         recovery = match outcome {
             Outcome::Restored => Recovery::Restored,
@@ -163,13 +200,17 @@ fn recover_pending(
                 Recovery::Completed
             }
             Outcome::Undone => Recovery::Undone,
+            Outcome::NotWritten => Recovery::NotWritten,
             Outcome::GivenUp => Recovery::GivenUp,
         };
+    }
+    if host.journal_folder().is_some() {
+        return Ok(Recovered { recovery, kept_journal: Some(kept::keep(host, real_path)?) });
     }
     match recovery {
         Recovery::Completed | Recovery::GivenUp => settle(host, journal_file, record, is_kept, owner)
             .map(drop)
-            .map_err(|error| error.hint(journal::retry_hint(path, None)))?,
+            .map_err(|error| error.hint(journal::retry_hint(host, path, None)))?,
         Recovery::Undone if host.exists(record) => {
             // It was copied for the undo, and is of no more use.
             remove_journal(host, record)?;
@@ -180,7 +221,7 @@ fn recover_pending(
     if let Some(data_path) = data_path {
         journal::remove_marker(host, &data_path);
     }
-    Ok(recovery)
+    Ok(recovery.into())
 }
 
 /// Removes the marker of the data file of an image that has no journal: a run was stopped before its journal was whole,

@@ -20,6 +20,8 @@ pub(super) enum Outcome {
     Completed,
     /// It holds the old content again, and that is what the run was for.
     Undone,
+    /// It holds the old content, and held it before: nothing was put back.
+    NotWritten,
     /// It holds the new content, and what something else wrote to it since: the undo of the run was given up.
     GivenUp,
 }
@@ -81,6 +83,11 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
     if journal.is_undo {
         return finish_undo(journal, files, path, &examined);
     }
+    if caller == Caller::NextRun && examined.state == State::Ours && !examined.has_new && is_remote(files) {
+        // It may be a clone: it is not written to.
+        files.iter().try_for_each(|storage| storage.flush().map_err(restore::io))?;
+        return Ok(Outcome::NotWritten);
+    }
     match examined.state {
         State::Changed(_) | State::Switched if journal.purpose.is_switch => {
             let is_completed = examined.state == State::Switched && !holds_old(journal, files)?;
@@ -101,6 +108,10 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
             Ok(Outcome::Restored)
         }
     }
+}
+
+fn is_remote(files: &[Arc<dyn Storage>]) -> bool {
+    files.first().is_some_and(|image| image.is_remote())
 }
 
 /// Finishes an undo that was interrupted. If something else wrote to the image since, a switched image stays as it is.

@@ -1,13 +1,16 @@
 //! The journal of a run: what it overwrites, and what an undo of it will need.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::in_place::{Run, file_number};
 use crate::block::formats::qcow2::{Source, Target, Write};
-use crate::block::journal::{self, Entry, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
-use crate::block::{HostRun, Storage, StorageExt};
+use crate::block::journal::{self, Entry, Journal, JournalFile, JournalWriter, PIECE_MAX, Record, SECTOR, sector_sums};
+use crate::block::{HostRun, Storage, StorageExt, is_zero};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::nbd::NbdStorage;
 use crate::units::ImageOffset;
 
 /// The writes of the phases by file, offset and length.
@@ -57,12 +60,8 @@ impl Run<'_> {
             None => Ok(()),
         });
         let is_marked = marked.is_ok();
-        let sealed = marked.and_then(|()| {
-            writer
-                .seal()
-                .map_err(self.io("cannot write the undo journal"))
-                .map_err(|e| e.path(path.display().to_string()))
-        });
+        let sealed = marked
+            .and_then(|()| writer.seal().map_err(self.journal_error()).map_err(|e| e.path(path.display().to_string())));
         match sealed {
             Ok(()) => Ok(writer),
             Err(error) => {
@@ -135,7 +134,7 @@ impl Run<'_> {
             let variants = variants.collect::<Result<Vec<_>>>()?;
             let record = Record { file, offset: place, length: piece, old, variants };
             let added = writer.add(&Entry::Overwritten(record));
-            added.map_err(self.io("cannot write the undo journal"))?;
+            added.map_err(self.journal_error())?;
             at += piece;
             self.meter.add(piece);
         }
@@ -148,13 +147,50 @@ impl Run<'_> {
         let Some(parts) = self.stage.image().parts().filter(|_| storage.is_remote()) else { return Ok(()) };
         let mut read = vec![0; now.len()];
         parts.file.read_exact_at(offset, &mut read).map_err(self.io("cannot read the image"))?;
-        if read == now {
+        let export = parts.file.as_any().and_then(|any| any.downcast_ref::<NbdStorage>());
+        let is_as_planned = export.map_or(Ok(true), |export| export.is_as_first_read(offset, now.len() as u64));
+        let is_as_planned = is_as_planned.map_err(self.io("cannot read the image"))?;
+        if is_as_planned && read == now { Ok(()) } else { Err(self.changed(offset)) }
+    }
+
+    /// Compares a remote image once more with the journal, right before the first write: nothing else tells that something
+    /// writes to it, too. What was changed is refused, and the journal removed: nothing was written.
+    pub(super) fn refuse_changed_since(&self, writer: &JournalWriter<'_>, path: &Path) -> Result<()> {
+        if !self.targets.image.storage.is_remote() {
             return Ok(());
         }
-        Err(Error::refused(Layer::Block, "the export changed while winject worked on it")
+        let Err(error) = self.compare_with_journal(writer) else { return Ok(()) };
+        self.remove_journal(path).map_err(|undo_error| self.half_written(&error, undo_error))?;
+        Err(error)
+    }
+
+    fn compare_with_journal(&self, writer: &JournalWriter<'_>) -> Result<()> {
+        let image = &self.targets.image.storage;
+        let journal = Journal::open(Arc::clone(writer.storage()))?;
+        let journal = journal.ok_or_else(|| Error::bug(Layer::Block, "a journal that was not completed"))?;
+        journal.for_each(|record| {
+            self.cancel.check()?;
+            let mut now = vec![0; usize::try_from(record.length).unwrap_or(0)];
+            image.read_exact_at(record.offset, &mut now).map_err(self.io("cannot read the image"))?;
+            let is_old = record.old.map_or_else(|| is_zero(&now), |old| old == now);
+            if is_old { Ok(()) } else { Err(self.changed(record.offset)) }
+        })
+    }
+
+    fn changed(&self, offset: u64) -> Error {
+        Error::refused(Layer::Block, "the export changed while winject worked on it")
             .with_code(ErrorCode::FileChanged)
             .path(self.path.display().to_string())
-            .hint("make sure that nothing else uses the disk, and run winject again"))
+            .at(offset)
+            .hint("make sure that nothing else uses the disk, and run winject again")
+    }
+
+    fn journal_error(&self) -> impl Fn(io::Error) -> Error {
+        let path = self.path.display().to_string();
+        move |error| {
+            let hint = journal::journal_hint(&error, self.host);
+            Error::io(Layer::Block, "cannot write the undo journal", error).path(path.clone()).hint(hint)
+        }
     }
 
     /// Records what an undo needs and recovery does not: what is new beyond the old ends, the clusters that become free,
@@ -207,7 +243,7 @@ impl Run<'_> {
             let (offset, piece) = (offset + at, (length - at).min(PIECE_MAX));
             let sums = sector_sums(&read(offset, piece)?);
             let witness = Entry::Witness { file, offset, length: piece, sums };
-            writer.add(&witness).map_err(self.io("cannot write the undo journal"))?;
+            writer.add(&witness).map_err(self.journal_error())?;
             at += piece;
         }
         Ok(())
@@ -229,7 +265,7 @@ impl Run<'_> {
                 }
             };
             let added = writer.add(&Entry::Between { offset, bytes });
-            added.map_err(self.io("cannot write the undo journal"))?;
+            added.map_err(self.journal_error())?;
             at += piece;
         }
         Ok(())

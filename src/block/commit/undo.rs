@@ -150,7 +150,7 @@ impl<'a> Undo<'a> {
         let owner = owner_of(&*image);
         match journal::recovery_state(host, &real_path, owner)? {
             RecoveryState::Clear | RecoveryState::Unused => {}
-            RecoveryState::Journal => return Err(journal::pending(path)),
+            RecoveryState::Journal => return Err(journal::pending(host, path)),
             RecoveryState::DataFileOf(image) => return Err(journal::pending_data_file(host, path, &image)),
         }
         let record = record_of_real_path(&real_path);

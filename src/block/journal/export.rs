@@ -20,6 +20,6 @@ pub(crate) fn refuse_pending_export(name: &Path, options: &NbdOptions) -> Result
     host.refuse_edited()?;
     match recovery_state(&host, &host.real_path(name), None)? {
         RecoveryState::Clear | RecoveryState::Unused => Ok(()),
-        RecoveryState::Journal | RecoveryState::DataFileOf(_) => Err(pending(name)),
+        RecoveryState::Journal | RecoveryState::DataFileOf(_) => Err(pending(&host, name)),
     }
 }

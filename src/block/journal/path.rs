@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::escape::shell_argument;
 use crate::host::{HostFiles, JOURNAL_ENDING, RealHost, UNDO_RECORD_ENDING};
 
 /// Longest name of a file on the usual file systems.
@@ -44,6 +45,18 @@ pub(crate) fn creation_hint(error: &io::Error, file: &str) -> String {
         PermissionDenied | ReadOnlyFilesystem => format!("make the folder of {file} writable"),
         StorageFull | QuotaExceeded => format!("free some space on the file system of {file}"),
         _ => format!("the folder of {file} must be writable and have space"),
+    }
+}
+
+/// The same for a journal on this host, of the image.
+pub(crate) fn journal_hint(error: &io::Error, host: &dyn HostFiles) -> String {
+    match host.journal_folder() {
+        None => creation_hint(error, "the image"),
+        Some(folder) => format!(
+            "free some space in the folder of journals and make it writable: {}; or name another one, and keep it: \
+             WINJECT_JOURNALS=FOLDER",
+            shell_argument(folder, "FOLDER")
+        ),
     }
 }
 

@@ -19,15 +19,28 @@ pub(crate) fn unusable_hint(real_path: &Path) -> String {
     )
 }
 
+/// The same for an export: another disk may have its URI now.
+pub(crate) fn unusable_export_hint(host: &dyn HostFiles, name: &Path) -> String {
+    let journal = shell_argument(&journal_of_real_path(&host.real_path(name)), "the journal");
+    format!(
+        "let the server export the disk that was edited under this URI, as the edit left it, then {}; only if that disk is gone \
+         for good, or was restored from a copy, remove {journal}: nothing else holds what the edit overwrote",
+        recover_hint(host, name, None)
+    )
+}
+
 /// The hint of every message about an interrupted run: the command that completes it or rolls it back. `data_file` is
 /// the data file that the command must be allowed to write to.
-pub(crate) fn recover_hint(image: &Path, data_file: Option<&Path>) -> String {
-    format!("complete that run or roll it back: {}", command_on("recover", image, data_file))
+pub(crate) fn recover_hint(host: &dyn HostFiles, image: &Path, data_file: Option<&Path>) -> String {
+    // Another user, or another shell, looks into another folder.
+    let folder = host.journal_folder().and_then(shell_path);
+    let folder = folder.map(|folder| format!("WINJECT_JOURNALS={folder} ")).unwrap_or_default();
+    format!("complete that run or roll it back: {folder}{}", command_on("recover", image, data_file))
 }
 
 /// The same when something else is in the way.
-pub(crate) fn retry_hint(image: &Path, data_file: Option<&Path>) -> String {
-    format!("when the cause is gone, {}", recover_hint(image, data_file))
+pub(crate) fn retry_hint(host: &dyn HostFiles, image: &Path, data_file: Option<&Path>) -> String {
+    format!("when the cause is gone, {}", recover_hint(host, image, data_file))
 }
 
 /// A command on an image, as it can be pasted into a shell. `data_file` is allowed to be written.
@@ -69,7 +82,7 @@ pub(crate) fn recovery_state(host: &dyn HostFiles, real_path: &Path, owner: Opti
         Error::new(Kind::Pending, Layer::Host, "cannot read the undo journal")
             .path(path.display().to_string())
             .source_error(e)
-            .hint(retry_hint(real_path, None))
+            .hint(retry_hint(host, real_path, None))
     };
     if is_unused(&*storage).map_err(unreadable)? {
         return Ok(RecoveryState::Unused);
@@ -105,7 +118,7 @@ pub(crate) fn clear(host: &dyn HostFiles, data_file: &Path, owner: Option<u32>) 
             marker::remove(host, data_file);
             Ok(())
         }
-        RecoveryState::Journal => Err(pending(data_file)),
+        RecoveryState::Journal => Err(pending(host, data_file)),
         RecoveryState::DataFileOf(image) => Err(pending_data_file(host, data_file, &image)),
     }
 }
@@ -134,7 +147,7 @@ pub(crate) fn refuse_pending(path: &Path, file: &dyn Storage) -> Result<()> {
     let owner = file.identity().map(|identity| identity.owner);
     match recovery_state(&RealHost, &RealHost.real_path(path), owner)? {
         RecoveryState::Clear | RecoveryState::Unused => Ok(()),
-        RecoveryState::Journal => Err(pending(path)),
+        RecoveryState::Journal => Err(pending(&RealHost, path)),
         RecoveryState::DataFileOf(image) => Err(pending_data_file(&RealHost, path, &image)),
     }
 }
@@ -150,7 +163,7 @@ pub(crate) fn pending_data_file(host: &dyn HostFiles, path: &Path, image: &Path)
         format!("an interrupted run left this file half written: it holds the data of the image {}", image.display()),
     )
     .path(path.display().to_string())
-    .hint(format!("if both are this guest's own, {}", recover_hint(image, Some(path))))
+    .hint(format!("if both are this guest's own, {}", recover_hint(host, image, Some(path))))
 }
 
 /// The refusal of a data file whose marker names an image that is not there: whether a recovery is needed, only the
@@ -169,7 +182,7 @@ fn missing_image(host: &dyn HostFiles, path: &Path, image: &Path) -> Error {
 }
 
 /// The refusal of a file that waits for being restored.
-pub(crate) fn pending(path: &Path) -> Error {
+pub(crate) fn pending(host: &dyn HostFiles, path: &Path) -> Error {
     let place = if is_nbd_name(path) { "on this machine" } else { "next to it" };
     Error::new(
         Kind::Pending,
@@ -177,5 +190,5 @@ pub(crate) fn pending(path: &Path) -> Error {
         format!("an interrupted run left this image half written, and its journal {place}"),
     )
     .path(path.display().to_string())
-    .hint(recover_hint(path, None))
+    .hint(recover_hint(host, path, None))
 }

@@ -113,6 +113,12 @@ fn read_file(reader: &mut JournalReader<'_>) -> Result<JournalFile> {
 impl Journal {
     /// Opens a journal; `None` if it was never completed (then nothing was written to the image).
     pub fn open(storage: Arc<dyn Storage>) -> Result<Option<Self>> {
+        Self::open_if(storage, |_| true)
+    }
+
+    /// Like [`open`](Self::open); `None`, too, if the journal is not wanted by what it says of its files: then it is not read
+    /// to its end.
+    pub fn open_if(storage: Arc<dyn Storage>, is_wanted: impl FnOnce(&[JournalFile]) -> bool) -> Result<Option<Self>> {
         let length = storage.len().map_err(unreadable)?;
         if is_unused(&*storage).map_err(unreadable)? {
             return Ok(None);
@@ -141,7 +147,10 @@ impl Journal {
         }
         let owner = reader.take(Owner::BYTES).map_err(unreadable)?;
         let owner = Owner::from_bytes(&owner).ok_or_else(|| damaged("it is truncated"))?;
-        let files = (0..count).map(|_| read_file(&mut reader)).collect::<Result<_>>()?;
+        let files = (0..count).map(|_| read_file(&mut reader)).collect::<Result<Vec<_>>>()?;
+        if !is_wanted(&files) {
+            return Ok(None);
+        }
         let records_at = reader.place();
         drop(reader);
         let is_undo = magic == *MAGIC_BACK;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::owner::Owner;
-use super::path::creation_hint;
+use super::path::journal_hint;
 use super::record::{
     BUFFER_BYTES, Entry, FLAG_KEEP, FLAG_SWITCH, IDENTITIES, JournalFile, KIND_BETWEEN, KIND_HOLE, KIND_OLD,
     KIND_WITNESS, MAGIC, MAGIC_BACK, OWNER_AT, PATH_BYTES_MAX, Purpose, TAG_END, TAG_RECORD, VERSION, is_unused,
@@ -34,7 +34,7 @@ impl<'a> JournalWriter<'a> {
         expected: u64,
     ) -> Result<Self> {
         let failed = |e: io::Error| {
-            let hint = creation_hint(&e, "the image");
+            let hint = journal_hint(&e, host);
             Error::io(Layer::Host, "cannot create the undo journal", e).path(path.display().to_string()).hint(hint)
         };
         let storage = host.create(path, PRIVATE).map_err(failed)?;

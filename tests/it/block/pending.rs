@@ -448,7 +448,7 @@ fn a_run_that_can_be_completed_is_completed() {
             Recovery::Nothing => assert!(now == if result.is_ok() { &new[..] } else { &old[..] }),
             Recovery::Restored => assert!(now == old && before != new),
             Recovery::Completed => assert!(now == new && before == new),
-            Recovery::Undone | Recovery::GivenUp => panic!("nothing was undone"),
+            Recovery::Undone | Recovery::GivenUp | Recovery::NotWritten => panic!("no undo, and a file"),
         }
         *seen.entry(format!("{recovery:?}")).or_insert(0) += 1;
         if result.is_ok() {

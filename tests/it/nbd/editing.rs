@@ -13,15 +13,15 @@ use crate::support;
 use winject::internals::block::Format;
 
 /// A folder with a disk to serve, and what the disk holds.
-struct Bench {
+pub struct Bench {
     folder: tempfile::TempDir,
     disk: PathBuf,
-    old: String,
+    pub old: String,
 }
 
 impl Bench {
     /// `None` where a server is missing.
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         ["nbdkit", "qemu-nbd", "qemu-img"].iter().all(|name| support::program(name).is_some()).then(|| {
             let folder = folder();
             let disk = writable_fixture(folder.path(), Format::Raw);
@@ -30,44 +30,53 @@ impl Bench {
         })
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// A fresh copy of the disk.
-    fn fresh(&self, name: &str) -> String {
+    pub fn fresh(&self, name: &str) -> String {
         let path = self.at(name);
         let _ = std::fs::remove_file(&path);
         copy(&self.disk, &path);
         path.to_str().unwrap().to_owned()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = winject();
         command.args(arguments).env("WINJECT_JOURNALS", self.at("journals")).current_dir(self.folder.path());
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    fn inject(&self, uri: &str) -> Command {
+    pub fn inject(&self, uri: &str) -> Command {
         let mut command = self.command(&["inject", uri, "--in-place", "--drivers"]);
         command.arg(fixture_drivers());
         command
     }
 
-    fn journals(&self) -> Vec<String> {
-        if self.at("journals").is_dir() { names(&self.at("journals")) } else { Vec::new() }
+    /// The files in the folder for journals, but for the journals that a recovery is done with.
+    pub fn journals(&self) -> Vec<String> {
+        let mut journals = if self.at("journals").is_dir() { names(&self.at("journals")) } else { Vec::new() };
+        journals.retain(|name| !name.contains("-recovered-"));
+        journals
     }
 
-    fn is_pending(&self) -> bool {
+    /// How many journals of recovered edits are kept.
+    pub fn kept(&self) -> usize {
+        let is_kept = |name: &String| name.contains("-recovered-") && name.ends_with(".winject-journal");
+        names(&self.at("journals")).iter().filter(|name| is_kept(name)).count()
+    }
+
+    pub fn is_pending(&self) -> bool {
         self.journals().iter().any(|name| name.ends_with(".winject-journal"))
     }
 }
 
-fn ok(output: &Output, what: &str) {
+pub fn ok(output: &Output, what: &str) {
     assert!(output.status.success(), "{what}: {}{}", stdout(output), stderr(output));
 }
 
@@ -256,7 +265,7 @@ fn a_refused_write_is_rolled_back() {
 }
 
 /// Waits until an edit has a journal, and a moment longer; `false` if it ended before.
-fn wait_for_journal(bench: &Bench, child: &mut std::process::Child, longer: Duration) -> bool {
+pub fn wait_for_journal(bench: &Bench, child: &mut std::process::Child, longer: Duration) -> bool {
     let begun = Instant::now();
     while !bench.is_pending() {
         assert!(begun.elapsed() < Duration::from_secs(300), "no journal");
@@ -270,7 +279,7 @@ fn wait_for_journal(bench: &Bench, child: &mut std::process::Child, longer: Dura
 }
 
 /// Slow enough that most moments of a run are among its writes.
-const SLOW: [&str; 3] = ["--filter=delay", "file", "delay-write=15ms"];
+pub const SLOW: [&str; 3] = ["--filter=delay", "file", "delay-write=15ms"];
 
 /// The client is killed: pending until it is recovered, then old or new as a whole.
 fn a_killed_edit_is_recovered() {

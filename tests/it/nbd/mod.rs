@@ -4,10 +4,11 @@ mod commands;
 mod editing;
 mod liar;
 mod lost;
+mod mistaken;
 mod scripted;
 mod server;
 mod signals;
 
 pub(super) use server::Server;
 
-tests![in commands, editing, lost, scripted, signals;];
+tests![in commands, editing, lost, mistaken, scripted, signals;];

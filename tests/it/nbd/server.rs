@@ -63,6 +63,10 @@ impl Server {
         self.export("")
     }
 
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
     pub fn socket(&self) -> &Path {
         &self.socket
     }
