@@ -63,6 +63,8 @@ pub enum Reached {
     Undone,
     /// The change was completed.
     CommitPoint,
+    /// A copy to an export was begun and not completed.
+    Incomplete,
     /// The change is neither completed nor rolled back: a recovery has to do it.
     Pending,
 }
@@ -104,6 +106,7 @@ impl Cancel {
             2 => Reached::RolledBack,
             3 => Reached::Undone,
             4 => Reached::CommitPoint,
+            5 => Reached::Incomplete,
             _ => Reached::Pending,
         }
     }
@@ -206,6 +209,7 @@ mod tests {
             (Reached::Undone, Reached::Undone),
             (Reached::CommitPoint, Reached::CommitPoint),
             (Reached::Recovery, Reached::CommitPoint),
+            (Reached::Incomplete, Reached::Incomplete),
             (Reached::Pending, Reached::Pending),
         ] {
             cancel.clone().reach(point);

@@ -104,6 +104,10 @@ codes! {
     NbdReadOnly "nbd-read-only",
     /// The server does not make writes durable.
     NbdNoFlush "nbd-no-flush",
+    /// The export is smaller than the disk that it is to hold.
+    NbdTooSmall "nbd-too-small",
+    /// A copy to an export failed in the middle.
+    NbdIncomplete "nbd-incomplete",
     /// No folder for the journal of an edit over NBD.
     NbdJournal "nbd-journal",
     /// The command needs a file, not an export.

@@ -13,19 +13,20 @@ use super::request::InjectSpec;
 use super::signals::{self, Subject};
 use super::worker;
 use crate::block::commit;
-use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, convert};
+use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, ExportCopy, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
 use crate::exit::ExitCode;
+use crate::host::is_nbd_name;
 use crate::job::{self, Destination, FinishedOutput, Step};
 
 #[derive(Debug, clap::Args)]
 #[command(
     mut_arg("drivers", |argument| argument.help("Inject drivers from this folder or ISO image on the way (see winject inject); repeatable")),
     after_help = "\
-The input is never changed. The output gets its name when it is complete and on stable storage. With --drivers this is \
-the same as winject inject IMAGE --drivers PATH -o NEW.
+The input is never changed. The output gets its name when it is complete and on stable storage; an \
+export is overwritten where it is. With --drivers this is the same as winject inject IMAGE --drivers PATH -o NEW.
 
 Examples:
   winject convert win.vmdk win.qcow2
@@ -37,7 +38,7 @@ pub struct Args {
     #[arg(value_name = "IMAGE")]
     input: PathBuf,
 
-    /// File to write the new image to
+    /// File to write the new image to, or the NBD URI of an export to overwrite
     #[arg(value_name = "NEW")]
     output: PathBuf,
 
@@ -114,7 +115,7 @@ struct Written {
     bytes_read: u64,
     /// Bytes of data that were written, after compression.
     bytes_written: u64,
-    /// Length of the new file in bytes.
+    /// Length of the new file in bytes; of an export, that of the disk in it.
     file_length: u64,
     /// SHA-256 of the new file, in hexadecimal; left out unless it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +155,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         checksum: *checksum,
         overwrite: spec.output.overwrite,
         cancel: signals::cancel(),
+        nbd: spec.source.nbd_options(),
         ..ConvertOptions::default()
     };
     let image = block::open(&spec.image, &spec.source.open_options())?;
@@ -173,7 +175,12 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         written: None,
     };
     if spec.output.dry_run {
-        commit::refuse_own_files(&stage.image().files(), path)?;
+        if is_nbd_name(path) {
+            // Connects to the server, and writes nothing.
+            drop(ExportCopy::begin(&stage, path, &options)?);
+        } else {
+            commit::refuse_own_files(&stage.image().files(), path)?;
+        }
         if ui.is_json() {
             ui.json_answer("convert", &answer)?;
         }
@@ -200,6 +207,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         size(done.virtual_size),
         size(done.bytes_written),
     ));
+    done.notes.iter().for_each(|note| ui.note(note));
     if let Some(sum) = &done.sha256 {
         ui.answer(&escape(&format!("{sum}  {to}")));
     }

@@ -197,6 +197,7 @@ fn what_became(reached: Reached, subject: Option<&Subject>) -> String {
              nothing else was changed."
         ),
         (Reached::Pending, _) => format!("Interrupted: the change of {path} is pending, see winject recover --help."),
+        (Reached::Incomplete, _) => format!("Interrupted: {path} holds an incomplete copy; run the command again."),
         (Reached::Start, true) => format!("Interrupted before the commit point: {path} is as it was."),
         (Reached::Start, false) => format!("Interrupted before the commit point: {path} was not written."),
     }
@@ -231,6 +232,11 @@ mod tests {
             ),
             (Reached::Undone, Some(&image), "Interrupted after the commit point: the edit of i.raw was undone."),
             (Reached::Start, Some(&output), "Interrupted before the commit point: o.qcow2 was not written."),
+            (
+                Reached::Incomplete,
+                Some(&output),
+                "Interrupted: o.qcow2 holds an incomplete copy; run the command again.",
+            ),
             (Reached::CommitPoint, Some(&output), "Interrupted after the commit point: o.qcow2 is complete."),
         ] {
             assert_eq!(what_became(reached, subject), text);

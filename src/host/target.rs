@@ -58,8 +58,8 @@ impl Target {
         }
         if is_nbd_name(path) {
             return refused(
-                "an NBD export is not an output",
-                "name a raw file, and copy it to the server: nbdcopy FILE URI",
+                "it is an NBD export, and this needs a file",
+                "name a file; only a whole disk is written to an export: -o URI, or winject convert IMAGE URI",
             );
         }
         if path.as_os_str().is_empty() {

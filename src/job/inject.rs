@@ -87,6 +87,7 @@ pub(super) fn run_staging_job(
                 overwrite: request.overwrite_output,
                 threads: request.threads,
                 cancel: request.cancel.clone(),
+                nbd: request.nbd.clone(),
                 ..options
             };
             write_standalone(request, observer, report, job, path, &options)?

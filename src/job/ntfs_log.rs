@@ -271,9 +271,16 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
     if done.replays.is_empty() && destination.new_file().is_none() {
         return Ok(done);
     }
-    if let Some((path, options)) = destination.new_image() {
-        let options = ConvertOptions { overwrite: request.overwrite_output, cancel: cancel.clone(), ..options };
-        done.output_sha256 = convert(&stage, path, &options)?.sha256;
+    if let Some((path, new_image)) = destination.new_image() {
+        let options = ConvertOptions {
+            overwrite: request.overwrite_output,
+            cancel: cancel.clone(),
+            nbd: options.nbd.clone(),
+            ..new_image
+        };
+        let converted = convert(&stage, path, &options)?;
+        done.output_sha256 = converted.sha256;
+        done.warnings.extend(converted.notes);
         return Ok(done);
     }
     let commit_options = CommitOptions {
@@ -328,11 +335,8 @@ fn replay_volume(
 
 /// Refuses an output that cannot be written, before any work is done.
 fn check_output(request: &LogReplayRequest, destination: &Destination) -> Result<()> {
-    let (Destination::Overlay(out) | Destination::Standalone { path: out, .. }) = destination else {
-        return Ok(());
-    };
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
-    add_output(&mut files, out, request.overwrite_output)?;
+    add_output(&mut files, destination, [request.image.as_path()], request.overwrite_output)?;
     refuse_misnamed_overlay(destination)
 }

@@ -7,10 +7,11 @@ use super::disks::{block_options, image_files, options_among};
 use super::folder::require_folder;
 use super::report;
 use super::request::{Destination, InjectRequest};
+use crate::block::convert::refuse_export;
 use crate::block::{Format, PathPolicy, Stage, commit};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
-use crate::host::{REPORT, RunFiles, Target};
+use crate::host::{REPORT, RunFiles, Target, is_nbd_name};
 
 /// What the output image is called in messages.
 const OUTPUT: &str = "the output";
@@ -48,10 +49,7 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf], texts: &[(&'static 
     for path in &request.other_inputs {
         files.add_input("an input of this run", path);
     }
-    let new_image = match request.judged_destination() {
-        Destination::Overlay(out) | Destination::Standalone { path: out, .. } => Some(out),
-        Destination::InPlace | Destination::DryRun => None,
-    };
+    let new_image = request.judged_destination().new_file();
     // Each image is opened for it: not where nothing but the image is written.
     if new_image.is_some() || !reports.is_empty() || !texts.is_empty() {
         let disks: Vec<&Path> = request.all_disks().map(PathBuf::as_path).collect();
@@ -61,8 +59,9 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf], texts: &[(&'static 
             needed.iter().for_each(|path| files.add_input("a file that an input image needs", path));
         }
     }
-    if let Some(out) = new_image {
-        add_output(&mut files, out, request.overwrite_output)?;
+    if new_image.is_some() {
+        let inputs = request.all_disks().map(PathBuf::as_path);
+        add_output(&mut files, request.judged_destination(), inputs, request.overwrite_output)?;
     }
     refuse_misnamed_overlay(request.judged_destination())?;
     for path in reports {
@@ -79,8 +78,20 @@ fn check_files(request: &InjectRequest, reports: &[PathBuf], texts: &[(&'static 
     Ok(())
 }
 
-/// Adds the output to the files of a run: in a folder that is there, neither one of the others, nor a stream, nor there already unless it is replaced.
-pub(super) fn add_output(files: &mut RunFiles, out: &Path, overwrite: bool) -> Result<()> {
+/// Adds the output to the files of a run, if there is one: in a folder that is there, neither one of the others, nor a stream, nor there already unless it is replaced.
+/// `inputs` are the images that are read.
+pub(super) fn add_output<'a>(
+    files: &mut RunFiles,
+    destination: &Destination,
+    inputs: impl IntoIterator<Item = &'a Path>,
+    overwrite: bool,
+) -> Result<()> {
+    let Some(out) = destination.new_file() else { return Ok(()) };
+    if let Destination::Standalone { path, format, .. } = destination
+        && is_nbd_name(path)
+    {
+        return refuse_export(path, *format, overwrite, inputs);
+    }
     require_folder(out, OUTPUT)?;
     files.add_output(OUTPUT, out)?;
     let target = Target::resolve(out, OUTPUT)?;

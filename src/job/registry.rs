@@ -241,8 +241,11 @@ fn edit_hives(
     stage.drop_unchanged()?;
     if let Some((path, options)) = destination.new_image() {
         let overwrite = request.overwrite_output;
-        let options = ConvertOptions { overwrite, cancel: request.cancel.clone(), ..options };
-        done.output_sha256 = convert(&stage, path, &options)?.sha256;
+        let options =
+            ConvertOptions { overwrite, cancel: request.cancel.clone(), nbd: request.options.nbd.clone(), ..options };
+        let converted = convert(&stage, path, &options)?;
+        done.output_sha256 = converted.sha256;
+        done.warnings.extend(converted.notes);
         return Ok(done);
     }
     let options = CommitOptions {
@@ -265,10 +268,9 @@ fn edit_hives(
 
 /// Refuses an output that cannot be written, before any work is done.
 fn check_output(request: &HiveRequest, destination: &Destination) -> Result<()> {
-    let (Destination::Overlay(out) | Destination::Standalone { path: out, .. }) = destination else { return Ok(()) };
     let mut files = RunFiles::default();
     files.add_input("the input image", &request.image);
-    add_output(&mut files, out, request.overwrite_output)?;
+    add_output(&mut files, destination, [request.image.as_path()], request.overwrite_output)?;
     refuse_misnamed_overlay(destination)
 }
 

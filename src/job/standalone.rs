@@ -10,8 +10,9 @@ use super::staging::{Staged, StagingJob};
 use super::step::Step;
 use super::verify::{VerifiedDisk, verify};
 use crate::block::commit::Committed;
-use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, convert};
+use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, ExportCopy, convert};
 use crate::error::{Error, Layer, Result};
+use crate::host::is_nbd_name;
 
 /// Stages the changes and writes the disk as a new image, which gets its name after the verification.
 pub(super) fn write_standalone(
@@ -24,6 +25,7 @@ pub(super) fn write_standalone(
 ) -> Result<Staged> {
     let opened = job.open(report);
     let (staged, done, verified) = match opened {
+        Ok(disks) if is_nbd_name(path) => convert_to_export(observer, report, job, disks, path, options)?,
         Ok(disks) if options.compression.is_none() && request.threads.is_none() => {
             convert_meanwhile(observer, report, job, disks, path, options)?
         }
@@ -35,9 +37,28 @@ pub(super) fn write_standalone(
     };
     verified.add_to(report);
     report.run.output_sha256 = done.sha256;
-    let (path, bytes_written) = (done.path, done.bytes_written);
-    report.add_commit(Committed { path, bytes_written, ..Committed::default() });
+    let (path, bytes_written, notes) = (done.path, done.bytes_written, done.notes);
+    report.add_commit(Committed { path, bytes_written, notes, ..Committed::default() });
     Ok(staged)
+}
+
+/// Writes the disk to an export, of which nothing is overwritten before the staged disk is verified.
+fn convert_to_export(
+    observer: &dyn Observer,
+    report: &mut Report,
+    job: &dyn StagingJob,
+    disks: OpenedDisks,
+    path: &Path,
+    options: &ConvertOptions<'_>,
+) -> Result<(Staged, Converted, VerifiedDisk)> {
+    let copy = ExportCopy::begin(&disks.stage, path, options)?;
+    let staged = job.stage(report, Ok(disks))?;
+    observer.step(Step::Verify);
+    let verified = verify(&staged)?;
+    observer.step(Step::Copy);
+    let progress = |now: ConvertProgress| observer.progress(now.done, now.total);
+    let done = copy.run(&staged.stage, &ConvertOptions { progress: Some(&progress), ..options.clone() })?;
+    Ok((staged, done, verified))
 }
 
 /// Writes the new image while the staged disk is verified; one after the other if the number of threads is given.

@@ -148,6 +148,11 @@ impl Connection {
         self.send_with(Question::Effect, |cookie| requests::write(cookie, offset, length), data)
     }
 
+    /// Asks for zeros to be written; the server must offer it.
+    pub(super) fn write_zeroes(&self, offset: u64, length: u32) -> Result<Ticket, Failure> {
+        self.send(Question::Effect, |cookie| requests::write_zeroes(cookie, offset, length))
+    }
+
     /// Asks for all writes that were answered to be made durable.
     pub(super) fn flush(&self) -> Result<Ticket, Failure> {
         self.send(Question::Effect, requests::flush)

@@ -11,11 +11,11 @@ use super::export::Export;
 use super::failure::Failure;
 use super::link::denied_error;
 use super::options::NbdOptions;
-use super::uri::{Address, NbdUri};
+use super::uri::NbdUri;
 use super::writer::ExportWriter;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
-use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_private_folder, folder_of};
+use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_private_folder};
 
 /// Bytes of the readable part of a journal's name.
 const READABLE_MAX: usize = 100;
@@ -190,16 +190,7 @@ fn no_folder(name: &Path) -> Error {
 
 /// The name that stands for an export in the folder for journals: the same however the URI is spelled.
 fn file_name(uri: &NbdUri) -> String {
-    let server = match &uri.address {
-        Address::Tcp(host, port) => format!("{}:{port}", host.to_ascii_lowercase()),
-        Address::Unix(path) => {
-            // Of a server that is not there, the socket may not be either.
-            let folder = folder_of(path).canonicalize().or_else(|_| std::path::absolute(folder_of(path)));
-            let path = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
-            path.map_or_else(|_| uri.to_string(), |path| path.display().to_string())
-        }
-    };
-    let whole = format!("{server}/{}", uri.export);
+    let whole = uri.canonical();
     let hash = Sha256::digest(whole.as_bytes());
     let readable = whole.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' });
     let readable: String = readable.take(READABLE_MAX).collect();

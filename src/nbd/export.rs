@@ -16,6 +16,8 @@ const MAXIMUM_LEAST: u32 = 4096;
 const FLAG_READ_ONLY: u16 = 1 << 1;
 /// Transmission flag: `FLUSH` is answered when all writes before it are durable.
 const FLAG_FLUSH: u16 = 1 << 2;
+/// Transmission flag: `WRITE_ZEROES` is answered.
+const FLAG_WRITE_ZEROES: u16 = 1 << 6;
 /// Largest size of an export, in bytes.
 const SIZE_MAX: u64 = i64::MAX as u64;
 
@@ -66,6 +68,12 @@ impl Export {
     #[must_use]
     pub fn can_flush(&self) -> bool {
         self.flags & FLAG_FLUSH != 0
+    }
+
+    /// Whether the server writes zeros that it is not sent.
+    #[must_use]
+    pub fn can_write_zeroes(&self) -> bool {
+        self.flags & FLAG_WRITE_ZEROES != 0
     }
 
     /// The smallest range of whole units around `offset..end`, as far as it is inside the export.

@@ -5,6 +5,7 @@ const READ: u16 = 0;
 const WRITE: u16 = 1;
 const DISCONNECT: u16 = 2;
 const FLUSH: u16 = 3;
+const WRITE_ZEROES: u16 = 6;
 const BLOCK_STATUS: u16 = 7;
 
 /// Bytes of a request.
@@ -21,6 +22,11 @@ pub(super) fn block_status(cookie: u64, offset: u64, length: u32) -> [u8; BYTES]
 /// The data follow.
 pub(super) fn write(cookie: u64, offset: u64, length: u32) -> [u8; BYTES] {
     encode(WRITE, cookie, offset, length)
+}
+
+/// Without a flag: the server may make a hole of the range.
+pub(super) fn write_zeroes(cookie: u64, offset: u64, length: u32) -> [u8; BYTES] {
+    encode(WRITE_ZEROES, cookie, offset, length)
 }
 
 pub(super) fn flush(cookie: u64) -> [u8; BYTES] {

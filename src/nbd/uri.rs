@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::host::is_nbd_name;
+use crate::host::{folder_of, is_nbd_name};
 
 /// The port of a URI without one.
 const PORT: u16 = 10809;
@@ -92,6 +92,20 @@ impl NbdUri {
         }
     }
 
+    /// Server and export, the same however the URI is spelled. A host that has two names has two.
+    pub(super) fn canonical(&self) -> String {
+        let server = match &self.address {
+            Address::Tcp(host, port) => format!("{}:{port}", host.to_ascii_lowercase()),
+            Address::Unix(path) => {
+                // Of a server that is not there, the socket may not be either.
+                let folder = folder_of(path).canonicalize().or_else(|_| std::path::absolute(folder_of(path)));
+                let path = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
+                path.map_or_else(|_| self.to_string(), |path| path.display().to_string())
+            }
+        };
+        format!("{server}/{}", self.export)
+    }
+
     /// Whether the bytes pass over a network in the clear.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
@@ -105,6 +119,12 @@ impl fmt::Display for NbdUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.given)
     }
+}
+
+/// Whether both names are those of one export.
+pub(crate) fn is_same_export(one: &Path, other: &Path) -> bool {
+    let canonical = |name: &Path| is_nbd_name(name).then(|| NbdUri::parse(name).ok().map(|uri| uri.canonical()))?;
+    canonical(one).is_some_and(|one| canonical(other) == Some(one))
 }
 
 /// What a user should know of images that come over a network.

@@ -15,7 +15,7 @@ use crate::error::{Error, Layer, Result};
 use crate::nbd::{ExportHost, NbdOptions, NbdStorage};
 
 /// Note on every edit: a client cannot find out whether a server stores its writes.
-const SERVER_NOTE: &str = "written to the server, flushed and read back; whether the server keeps it is up to the server (nbdkit's \
+pub(crate) const SERVER_NOTE: &str = "written to the server, flushed and read back; whether the server keeps it is up to the server (nbdkit's \
                            filter cow and qemu-nbd -s do not)";
 
 /// [`super::commit_in_place`] for an export.

@@ -25,6 +25,7 @@ mod space;
 mod targets;
 mod undo;
 
+pub(crate) use export::SERVER_NOTE;
 pub use export::{find_interrupted_export, recover_export, recover_export_hint};
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::block::journal::{self, journal_of_real_path, record_of_real_path, refuse_foreign_record};
 use crate::block::{Locking, Storage};
 use crate::cancel::{Cancel, Reached};
-use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{AtomicFile, HostFiles, RunFiles, Target, folder_of};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::host::{AtomicFile, HostFiles, RunFiles, Target, folder_of, is_nbd_name};
+use crate::nbd::is_same_export;
 
 /// An image that is being written. Dropped before it is finished, it leaves nothing.
 pub(crate) struct Output<'h> {
@@ -113,6 +114,15 @@ fn lock_target(
 
 /// Refuses an output that is a file of the chain it is made from, whatever it is called there.
 pub(crate) fn refuse_own_files(files: &[PathBuf], target: &Path) -> Result<()> {
+    if is_nbd_name(target) {
+        return match files.iter().any(|file| is_same_export(file, target)) {
+            true => Err(Error::new(Kind::Usage, Layer::Host, "cannot write the output: it is the input image")
+                .with_code(ErrorCode::OutputIsInput)
+                .path(target.display().to_string())
+                .hint("name another export, or edit this one: --in-place")),
+            false => Ok(()),
+        };
+    }
     let mut run = RunFiles::default();
     files.iter().for_each(|file| run.add_input("the input image, or a file that it needs", file));
     run.add_output("the output", target)

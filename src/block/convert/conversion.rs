@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::checksum::sha256;
+use super::export::ExportCopy;
 use super::flush::Flusher;
 use super::interrupt::Interrupt;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
@@ -15,18 +16,23 @@ use crate::block::commit::{Output, refuse_own_files, resolve_output};
 use crate::block::{Locking, RealHost, Stage};
 use crate::cancel::Cancel;
 use crate::error::{Error, Layer, Result};
+use crate::host::is_nbd_name;
 
 /// How many bytes may be put where the image has none, before a conversion has to begin anew.
 const APPENDED_BYTES_MAX: u64 = 256 << 20;
 
 /// Writes `source` as the new image `out` and returns when it is on the disk. The file appears under its name only when
-/// it is complete; on an error nothing is left.
+/// it is complete; on an error nothing is left. `out` may also be the URI of an NBD export, which is overwritten where it is:
+/// on an error it may be incomplete, which the error says.
 ///
 /// # Errors
 /// [`Kind::Usage`](crate::Kind::Usage) when `out` exists (unless [`ConvertOptions::overwrite`]), is one of the source's
 /// own files, or the options contradict each other; [`Kind::Io`](crate::Kind::Io) when the host fails; any error of
 /// reading the source or of [`ConvertOptions::verify`].
 pub fn convert(source: &(impl DiskSource + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
+    if is_nbd_name(out) {
+        return ExportCopy::begin(source, out, options)?.run(source, options);
+    }
     let mut conversion = Conversion::begin(&source.files(), out, options)?;
     let hooks = Hooks { progress: options.progress, verify: options.verify, ..Hooks::default() };
     conversion.copy(source, 0, hooks)?;
@@ -149,6 +155,7 @@ impl Conversion {
             bytes_written: copied.bytes_written,
             file_length,
             sha256,
+            notes: Vec::new(),
         })
     }
 }

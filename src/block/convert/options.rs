@@ -6,6 +6,7 @@ use crate::block::Format;
 use crate::block::formats::qcow2::{ClusterSize, Compression};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Layer, Result};
+use crate::nbd::NbdOptions;
 
 /// How far a conversion is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +38,10 @@ pub struct ConvertOptions<'a> {
     pub progress: Option<&'a dyn Fn(ConvertProgress)>,
     /// Verifies the source while it is being written. Its error ends the conversion, which then leaves nothing.
     pub verify: Option<&'a (dyn Fn() -> Result<()> + Sync)>,
-    /// Asks the conversion to stop, which then leaves nothing.
+    /// Asks the conversion to stop, which then leaves nothing; an export that was begun stays incomplete.
     pub cancel: Cancel,
+    /// How an export is written, apart from [`cancel`](Self::cancel).
+    pub nbd: NbdOptions,
 }
 
 impl Default for ConvertOptions<'_> {
@@ -54,6 +57,7 @@ impl Default for ConvertOptions<'_> {
             progress: None,
             verify: None,
             cancel: Cancel::default(),
+            nbd: NbdOptions::default(),
         }
     }
 }
@@ -79,7 +83,7 @@ impl ConvertOptions<'_> {
 /// Result of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Converted {
-    /// Path of the new file as the caller gave it.
+    /// Path of the new file, or URI of the export, as the caller gave it.
     pub path: PathBuf,
     /// Length of the disk in bytes.
     pub virtual_size: u64,
@@ -87,8 +91,10 @@ pub struct Converted {
     pub bytes_read: u64,
     /// Bytes of data that were written, after compression.
     pub bytes_written: u64,
-    /// Length of the file in bytes.
+    /// Length of the file in bytes; of an export, that of the disk in it.
     pub file_length: u64,
-    /// SHA-256 of the file in hexadecimal digits, if asked for.
+    /// SHA-256 of the file in hexadecimal digits, if asked for; of an export, that of the disk in it.
     pub sha256: Option<String>,
+    /// What a user should know of the new image.
+    pub notes: Vec<String>,
 }

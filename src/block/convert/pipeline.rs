@@ -85,6 +85,13 @@ pub(super) struct CopyState {
     pub(super) bytes_written: u64,
 }
 
+impl CopyState {
+    /// Bytes that there are to read.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+}
+
 /// Callbacks and cancellation for the worker threads.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Hooks<'a> {

@@ -199,6 +199,13 @@ impl Places {
     /// The folder that a new file is made in, also the one that a symbolic link leads to; or the pipe or device that is
     /// written to.
     fn add_output(&mut self, path: &Path) {
+        if is_nbd_name(path) {
+            // A copy is locked there, as an edit is.
+            self.servers.extend(NbdUri::parse(path).ok().map(|uri| uri.address));
+            self.journals = environment::journal_folder();
+            self.written.extend(self.journals.clone());
+            return;
+        }
         match std::fs::metadata(path) {
             // A folder to write into, a pipe or a device.
             Ok(meta) if !meta.is_file() => drop(self.written.insert(path.to_owned())),

@@ -5,10 +5,11 @@ mod editing;
 mod liar;
 mod lost;
 mod mistaken;
+mod output;
 mod scripted;
 mod server;
 mod signals;
 
 pub(super) use server::Server;
 
-tests![in commands, editing, lost, mistaken, scripted, signals;];
+tests![in commands, editing, lost, mistaken, output, scripted, signals;];

@@ -1,0 +1,226 @@
+//! A conversion into an export of an NBD server: every byte of the disk is written to it, and read back.
+//!
+//! An export exists already, and has no other name under which a copy could be completed: an interrupted copy leaves it
+//! incomplete, and says so.
+
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::flush::Flusher;
+use super::interrupt::Interrupt;
+use super::options::{ConvertOptions, ConvertProgress, Converted};
+use super::pipeline::{self, Hooks, OutputSpec};
+use crate::block::commit::other_name::refuse_half_written;
+use crate::block::commit::{SERVER_NOTE, refuse_own_files};
+use crate::block::journal::refuse_pending_export;
+use crate::block::{DiskSource, Format, Storage, is_zero};
+use crate::cancel::Reached;
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::escape::shell_argument;
+use crate::host::is_nbd_name;
+use crate::nbd::{ExportOutput, NbdOptions, NbdUri};
+use crate::units::ImageOffset;
+
+/// Bytes at the beginning of a disk by which it is recognised.
+const HEAD: u64 = 64 << 10;
+/// Where a disk with sectors of 512 bytes has the header of its GPT, and how that begins.
+const GPT_AT: std::ops::Range<usize> = 512..520;
+const GPT_MAGIC: &[u8; 8] = b"EFI PART";
+
+/// Refuses an export as the output of a conversion, as far as the options and the names tell; `inputs` are the files of the
+/// source.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub(crate) fn refuse_export<'a>(
+    out: &Path,
+    format: Format,
+    overwrite: bool,
+    inputs: impl IntoIterator<Item = &'a Path>,
+) -> Result<()> {
+    NbdUri::parse(out)?;
+    let refused = |code, what: &str, hint: String| {
+        let error = Error::new(Kind::Usage, Layer::Block, format!("cannot write the output: {what}")).with_code(code);
+        Err(error.path(out.display().to_string()).hint(hint))
+    };
+    if format != Format::Raw {
+        let hint = format!(
+            "leave -O {format} out, and let the server keep the disk as qcow2: qemu-img create -f qcow2 NEW.qcow2 SIZE; \
+             qemu-nbd -t -k SOCKET -f qcow2 NEW.qcow2"
+        );
+        return refused(ErrorCode::OutputName, "an export takes the disk as it is, which is raw", hint);
+    }
+    if !overwrite {
+        let hint = "replace what it holds with --overwrite".to_owned();
+        return refused(ErrorCode::OutputExists, "an export holds a disk already", hint);
+    }
+    let inputs: Vec<PathBuf> = inputs.into_iter().map(Path::to_owned).collect();
+    refuse_own_files(&inputs, out)
+}
+
+/// A copy of a disk to an export. Nothing is written before [`run`](Self::run).
+pub(crate) struct ExportCopy {
+    out: PathBuf,
+    output: Arc<ExportOutput>,
+}
+
+impl ExportCopy {
+    /// Connects to the export `out`, and makes sure that it can hold the source, and is not the source.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for an export that is not to be replaced, or is the source; [`Kind::Refused`] for one that is too small,
+    /// read-only or without flush; [`Kind::Pending`] after an interrupted edit of it; [`Kind::Io`] when the server fails.
+    pub(crate) fn begin(source: &(impl DiskSource + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Self> {
+        options.check()?;
+        let files = source.files();
+        refuse_export(out, options.format, options.overwrite, files.iter().map(PathBuf::as_path))?;
+        let nbd = NbdOptions { cancel: options.cancel.clone(), ..options.nbd.clone() };
+        refuse_pending_export(out, &nbd)?;
+        let output = Arc::new(ExportOutput::open(out, &nbd)?);
+        let storage: Arc<dyn Storage> = Arc::<ExportOutput>::clone(&output);
+        refuse_half_written(out, &nbd, &storage)?;
+        let copy = Self { out: out.to_owned(), output };
+        copy.refuse_small(source.len())?;
+        copy.refuse_source(source, &files)?;
+        Ok(copy)
+    }
+
+    /// Verifies the source, writes it to the export, and reads it back.
+    ///
+    /// # Errors
+    /// See [`convert`](super::convert). What was begun is incomplete then, which the error says.
+    pub(crate) fn run(&self, source: &(impl DiskSource + ?Sized), options: &ConvertOptions<'_>) -> Result<Converted> {
+        options.verify.map_or(Ok(()), |verify| verify())?;
+        let cancel = &options.cancel;
+        let _hold = cancel.hold()?;
+        match self.write(source, options) {
+            Ok(done) => {
+                cancel.reach(Reached::CommitPoint);
+                Ok(done)
+            }
+            Err(error) if self.output.is_begun() => {
+                cancel.reach(Reached::Incomplete);
+                Err(self.incomplete(&error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&self, source: &(impl DiskSource + ?Sized), options: &ConvertOptions<'_>) -> Result<Converted> {
+        let interrupt = Interrupt { stop: None, cancel: Some(&options.cancel) };
+        let spec = OutputSpec::new(options);
+        let size = source.len();
+        let state = pipeline::prepare(source, &spec, 0, interrupt)?;
+        let to_read = state.total();
+        // Reading back counts, too.
+        let report = |done: u64| {
+            let total = to_read.saturating_add(size);
+            if let Some(progress) = options.progress {
+                progress(ConvertProgress { done, total });
+            }
+        };
+        let of_copy = |now: ConvertProgress| report(now.done);
+        let hooks = Hooks { progress: Some(&of_copy), verify: None, interrupt };
+        self.output.begin(size)?;
+        let storage: Arc<dyn Storage> = Arc::<ExportOutput>::clone(&self.output);
+        let flusher = Flusher::start(storage).map_err(|e| Error::io(Layer::Host, "cannot flush the output", e))?;
+        let copied = pipeline::copy(source, (&*self.output, &flusher), &spec, state, hooks)?;
+        flusher.finish()?;
+        let sha256 = self.output.finish(size, options.checksum, &|done| report(to_read.saturating_add(done)))?;
+        Ok(Converted {
+            path: self.out.clone(),
+            virtual_size: size,
+            bytes_read: copied.bytes_read,
+            bytes_written: copied.bytes_written,
+            file_length: size,
+            sha256,
+            notes: self.notes(source)?,
+        })
+    }
+
+    /// What a user should know of the copy.
+    fn notes(&self, source: &(impl DiskSource + ?Sized)) -> Result<Vec<String>> {
+        let out = self.out.display();
+        let mut notes = vec![SERVER_NOTE.to_owned()];
+        if NbdUri::parse(&self.out)?.is_exposed() {
+            notes.push(format!("{out} is written without encryption: everybody on the way can read and change it"));
+        }
+        let rest = self.output.export().size.saturating_sub(source.len());
+        if rest > 0 {
+            notes.push(format!("the export is {rest} bytes longer than the disk: they are as they were"));
+            if read_head(source)?.get(GPT_AT) == Some(GPT_MAGIC) {
+                notes
+                    .push("the backup GPT is at the end of the disk, not of the export: sgdisk -e moves it".to_owned());
+            }
+        }
+        Ok(notes)
+    }
+
+    fn refuse_small(&self, size: u64) -> Result<()> {
+        let found = self.output.export().size;
+        if found >= size {
+            return Ok(());
+        }
+        let what = format!("cannot write the output: the export has {found} bytes, and the disk {size}");
+        Err(Error::refused(Layer::Block, what)
+            .with_code(ErrorCode::NbdTooSmall)
+            .path(self.out.display().to_string())
+            .hint(format!("let the server export a disk of at least {size} bytes")))
+    }
+
+    /// Refuses an export that holds what the source does: it may be the source, by another name.
+    fn refuse_source(&self, source: &(impl DiskSource + ?Sized), files: &[PathBuf]) -> Result<()> {
+        let size = self.output.export().size;
+        let mut head = vec![0; size.min(HEAD) as usize];
+        let read = self.output.read_at(0, &mut head);
+        read.map_err(|e| Error::io(Layer::Block, "cannot read the export", e).path(self.out.display().to_string()))?;
+        if is_zero(&head) {
+            return Ok(());
+        }
+        let is_disk = source.len() == size && read_head(source)? == head;
+        let mut files = files.iter().filter(|file| !is_nbd_name(file));
+        if !is_disk && !files.any(|file| begins_with(file, size, &head)) {
+            return Ok(());
+        }
+        let message =
+            "cannot write the output: the export has the size and the beginning of the input: it may be the input";
+        let name = shell_argument(&self.out, "URI");
+        Err(Error::new(Kind::Usage, Layer::Block, message)
+            .with_code(ErrorCode::OutputIsInput)
+            .path(self.out.display().to_string())
+            .hint(format!(
+                "if it is an older copy, clear its beginning first: qemu-io -f raw -c 'write -z 0 64k' {name}"
+            )))
+    }
+
+    /// The error for a copy that was begun.
+    fn incomplete(&self, error: &Error) -> Error {
+        let what = "the export holds an incomplete copy";
+        if error.kind() == Kind::Cancelled {
+            return Error::new(Kind::Cancelled, Layer::Block, format!("interrupted; {what}"))
+                .path(self.out.display().to_string())
+                .hint("run the command again");
+        }
+        let hint = format!("{what}; run the command again");
+        let hint = error.hint_text().map_or_else(|| hint.clone(), |first| format!("{hint}; {first}"));
+        error.clone().with_code(ErrorCode::NbdIncomplete).path(self.out.display().to_string()).replace_hint(hint)
+    }
+}
+
+/// The first bytes of a disk.
+fn read_head(source: &(impl DiskSource + ?Sized)) -> Result<Vec<u8>> {
+    let mut head = vec![0; source.len().min(HEAD) as usize];
+    source.read_at(ImageOffset(0), &mut head)?;
+    Ok(head)
+}
+
+/// Whether the file has this size and begins so. The source has read what can be read of it.
+fn begins_with(path: &Path, size: u64, head: &[u8]) -> bool {
+    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    let mut found = vec![0; head.len()];
+    file.seek(SeekFrom::End(0)).is_ok_and(|length| length == size)
+        && file.read_exact_at(&mut found, 0).is_ok()
+        && found == head
+}

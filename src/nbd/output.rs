@@ -1,0 +1,343 @@
+//! An export that a whole disk is written to.
+//!
+//! The first block is zeros while the copy is under way, and is written when all others were read back: what an interrupted run
+//! leaves is not taken for a disk. A connection that is lost is not made again: what it did not answer may be done or not.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::connection::Connection;
+use super::edit_host::ExportHost;
+use super::export::Export;
+use super::failure::Failure;
+use super::link::{denied_error, join};
+use super::options::NbdOptions;
+use super::sequence::{BLOCK, BlockSink, NoSink, Sequence};
+use super::ticket::Ticket;
+use super::uri::NbdUri;
+use super::writer::ExportWriter;
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::hex;
+use crate::host::{HostRun, NameLock, Storage};
+
+/// Requests that are in flight at once.
+const IN_FLIGHT: usize = 8;
+/// Most bytes of one request for data.
+const PIECE: u64 = 1 << 20;
+
+/// An export that is going to hold a disk. As a [`Storage`] it takes writes in ascending order; what is left out becomes zeros.
+pub(crate) struct ExportOutput {
+    uri: NbdUri,
+    connection: Arc<Connection>,
+    /// Writes what is not made of whole units.
+    writer: ExportWriter,
+    state: Mutex<State>,
+    is_begun: AtomicBool,
+    /// Keeps other processes of this machine from editing the export.
+    _alone: Option<NameLock>,
+}
+
+struct State {
+    sequence: Sequence,
+    pending: Pending,
+}
+
+/// What is written next, and what was not answered.
+#[derive(Default)]
+struct Pending {
+    /// Data: offset and bytes.
+    data: (u64, Vec<u8>),
+    /// Zeros: start and end.
+    zeros: (u64, u64),
+    in_flight: VecDeque<Ticket>,
+}
+
+impl std::fmt::Debug for ExportOutput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExportOutput").field("uri", &self.uri).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ExportOutput {
+    /// Connects to the export `name`; nothing is written.
+    ///
+    /// # Errors
+    /// Those of [`NbdUri::parse`]; [`Kind::Io`] when the server cannot be reached or does not have the export;
+    /// [`Kind::Refused`] when it is read-only or without flush, or another process of this machine edits it.
+    pub(crate) fn open(name: &Path, options: &NbdOptions) -> Result<Self> {
+        let uri = NbdUri::parse(name)?;
+        let alone = lock_export(name, options)?;
+        let connection = Arc::new(Connection::open(&uri, options).map_err(|denied| denied_error(denied, &uri))?);
+        refuse_not_writable(&connection.export, name)?;
+        Ok(Self {
+            uri,
+            writer: ExportWriter::new(Arc::clone(&connection)),
+            connection,
+            state: Mutex::new(State { sequence: Sequence::starting_at(0), pending: Pending::default() }),
+            is_begun: AtomicBool::new(false),
+            _alone: alone,
+        })
+    }
+
+    pub(crate) fn export(&self) -> &Export {
+        &self.connection.export
+    }
+
+    /// Whether something was written, so that the export does not hold any more what it did.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.is_begun.load(Ordering::Relaxed)
+    }
+
+    /// Clears the first block, durably.
+    ///
+    /// # Errors
+    /// When the server does not do it.
+    pub(crate) fn begin(&self, size: u64) -> Result<()> {
+        self.is_begun.store(true, Ordering::Relaxed);
+        let first = vec![0; size.min(BLOCK) as usize];
+        self.writer.write_at(0, &first).and_then(|()| self.writer.flush()).map_err(|e| self.cannot(e))
+    }
+
+    /// Ends a disk of this size: writes what is left, reads all of it back, and then writes the first block. Returns the SHA-256
+    /// of the disk if it `has_checksum`. `progress` is told the bytes that were read back.
+    ///
+    /// # Errors
+    /// When the server does not do it, or does not hold what was written.
+    pub(crate) fn finish(&self, size: u64, has_checksum: bool, progress: &dyn Fn(u64)) -> Result<Option<String>> {
+        let finished = self.write_rest(size).map_err(io::Error::from).and_then(|(first, hash)| {
+            self.writer.flush()?;
+            let mut checksum = has_checksum.then(|| Sha256::new_with_prefix(&first));
+            if self.read_back(size, checksum.as_mut(), progress)? != hash {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_HELD));
+            }
+            self.writer.write_at(0, &first)?;
+            // Reads it back, too.
+            self.writer.flush()?;
+            progress(size);
+            Ok(checksum.map(|sum| hex::encode(&sum.finalize())))
+        });
+        finished.map_err(|e| self.cannot(e))
+    }
+
+    /// Writes what is left of a disk of this size; returns its first block, and the hash of all others.
+    fn write_rest(&self, size: u64) -> std::result::Result<(Vec<u8>, [u8; 32]), Failure> {
+        let mut state = lock(&self.state);
+        let State { sequence, pending } = &mut *state;
+        let mut sink = Sender { output: self, pending };
+        let mut sequence = std::mem::replace(sequence, Sequence::starting_at(0));
+        sequence.push_zeros_to(size, &mut sink)?;
+        let ended = sequence.finish(&mut sink)?;
+        sink.send_pending()?;
+        sink.wait_until(0)?;
+        Ok(ended)
+    }
+
+    /// Reads the disk but for its first block; returns its hash.
+    fn read_back(
+        &self,
+        size: u64,
+        mut checksum: Option<&mut Sha256>,
+        progress: &dyn Fn(u64),
+    ) -> std::result::Result<[u8; 32], Failure> {
+        let mut sequence = Sequence::starting_at(BLOCK);
+        let (mut asked, mut tickets) = (BLOCK, VecDeque::new());
+        loop {
+            while tickets.len() < IN_FLIGHT && asked < size {
+                let end = size.min(asked + self.piece());
+                let (start, whole_end) = self.export().whole_units(asked, end);
+                let length = u32::try_from(whole_end - start).map_err(|_| Failure::protocol("a read too long"))?;
+                tickets.push_back(((end - asked) as usize, self.connection.read(start, length)?));
+                asked = end;
+            }
+            let Some((length, ticket)) = tickets.pop_front() else { break };
+            let bytes = join(vec![ticket])?;
+            let bytes = bytes.get(..length).ok_or_else(|| Failure::protocol("no bytes in an answer"))?;
+            sequence.push(bytes, &mut NoSink)?;
+            if let Some(sum) = &mut checksum {
+                sum.update(bytes);
+            }
+            progress(sequence.at());
+        }
+        Ok(sequence.finish(&mut NoSink)?.1)
+    }
+
+    /// The longest request for data that is made of whole units.
+    fn piece(&self) -> u64 {
+        let (unit, maximum) = (u64::from(self.export().minimum), u64::from(self.export().maximum));
+        (PIECE.min(maximum) / unit * unit).max(unit)
+    }
+
+    /// The error of writing the export.
+    fn cannot(&self, error: io::Error) -> Error {
+        let what = "cannot write the export";
+        let failure = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+        let refused = |why: String| {
+            let error = Error::new(Kind::Io, Layer::Nbd, format!("{what}: {why}")).path(self.uri.to_string());
+            error.hint("see what the server says in its messages")
+        };
+        match failure {
+            Some(failure @ Failure::Refused(..)) => refused(failure.to_string()),
+            Some(failure) => failure.clone().into_error(what, &self.uri),
+            None => refused(error.to_string()).with_code(ErrorCode::NbdServer),
+        }
+    }
+}
+
+/// Why a copy is not good that was written without an error.
+const NOT_HELD: &str = "the NBD server does not hold what was written";
+
+/// Locks the export against other processes of this machine, where there is a folder for locks.
+fn lock_export(name: &Path, options: &NbdOptions) -> Result<Option<NameLock>> {
+    if options.journals.is_none() {
+        return Ok(None);
+    }
+    match ExportHost::new(name, options)?.lock_export() {
+        Err(error) if error.code() == ErrorCode::ImageInUse => Err(error),
+        // A copy needs no journal.
+        locked => Ok(locked.ok()),
+    }
+}
+
+fn refuse_not_writable(export: &Export, name: &Path) -> Result<()> {
+    let (code, what, hint) = if export.is_read_only() {
+        let hint = "serve it writable, or write a file: -o NEW.qcow2";
+        (ErrorCode::NbdReadOnly, "the NBD server exports this disk read-only", hint)
+    } else if !export.can_flush() {
+        let hint = "write a file: -o NEW.raw, and copy it to the server";
+        (ErrorCode::NbdNoFlush, "the NBD server does not offer flush: it never says when a copy is durable", hint)
+    } else {
+        return Ok(());
+    };
+    let message = format!("cannot write the output: {what}");
+    Err(Error::refused(Layer::Nbd, message).with_code(code).path(name.display().to_string()).hint(hint))
+}
+
+/// Sends blocks, joined to long requests.
+struct Sender<'a> {
+    output: &'a ExportOutput,
+    pending: &'a mut Pending,
+}
+
+impl Sender<'_> {
+    fn send_pending(&mut self) -> std::result::Result<(), Failure> {
+        let (start, end) = std::mem::take(&mut self.pending.zeros);
+        self.send_zeros(start, end)?;
+        let (offset, mut data) = std::mem::take(&mut self.pending.data);
+        self.send_data(offset, &data)?;
+        data.clear();
+        self.pending.data.1 = data;
+        Ok(())
+    }
+
+    /// Sends data in pieces of whole units; of a unit that the disk ends in, the rest stays as it is.
+    fn send_data(&mut self, offset: u64, data: &[u8]) -> std::result::Result<(), Failure> {
+        let mut at = offset;
+        let unit = u64::from(self.output.export().minimum);
+        let whole = data.len() as u64 / unit * unit;
+        let (whole, rest) = data.split_at(usize::try_from(whole).unwrap_or(data.len()).min(data.len()));
+        for piece in whole.chunks(self.output.piece() as usize) {
+            self.wait_until(IN_FLIGHT - 1)?;
+            self.pending.in_flight.push_back(self.output.connection.write(at, piece)?);
+            at += piece.len() as u64;
+        }
+        self.send_rest(at, rest)
+    }
+
+    fn send_zeros(&mut self, start: u64, end: u64) -> std::result::Result<(), Failure> {
+        let export = self.output.export();
+        let unit = u64::from(export.minimum);
+        let whole_end = end / unit * unit;
+        let limit = if export.can_write_zeroes() { u64::from(export.maximum) } else { self.output.piece() };
+        let zeros = vec![0; if export.can_write_zeroes() { 0 } else { limit.min(end - start) as usize }];
+        let mut at = start;
+        while at < whole_end {
+            let length = limit.min(whole_end - at);
+            self.wait_until(IN_FLIGHT - 1)?;
+            let ticket = match zeros.get(..length as usize) {
+                Some(zeros) => self.output.connection.write(at, zeros)?,
+                None => self.output.connection.write_zeroes(at, length as u32)?,
+            };
+            self.pending.in_flight.push_back(ticket);
+            at += length;
+        }
+        let rest = vec![0; (end - at) as usize];
+        self.send_rest(at, &rest)
+    }
+
+    fn send_rest(&mut self, at: u64, rest: &[u8]) -> std::result::Result<(), Failure> {
+        if rest.is_empty() { Ok(()) } else { self.output.writer.write_at(at, rest).map_err(|e| Failure::lost(&e)) }
+    }
+
+    /// Waits for the oldest requests, until so many are in flight.
+    fn wait_until(&mut self, in_flight: usize) -> std::result::Result<(), Failure> {
+        while self.pending.in_flight.len() > in_flight {
+            let Some(ticket) = self.pending.in_flight.pop_front() else { break };
+            ticket.wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl BlockSink for Sender<'_> {
+    fn data(&mut self, offset: u64, bytes: &[u8]) -> std::result::Result<(), Failure> {
+        let (start, data) = &self.pending.data;
+        if data.is_empty() || start + data.len() as u64 != offset {
+            self.send_pending()?;
+            self.pending.data.0 = offset;
+        }
+        self.pending.data.1.extend_from_slice(bytes);
+        if self.pending.data.1.len() as u64 >= self.output.piece() { self.send_pending() } else { Ok(()) }
+    }
+
+    fn zeros(&mut self, offset: u64, length: u64) -> std::result::Result<(), Failure> {
+        if self.pending.zeros.1 != offset || self.pending.zeros.0 == self.pending.zeros.1 {
+            self.send_pending()?;
+            self.pending.zeros = (offset, offset);
+        }
+        self.pending.zeros.1 += length;
+        Ok(())
+    }
+}
+
+impl Storage for ExportOutput {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.writer.read_at(offset, buf)
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        let State { sequence, pending } = &mut *state;
+        if offset < sequence.at() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write to an export that goes back"));
+        }
+        let mut sink = Sender { output: self, pending };
+        let pushed = sequence.push_zeros_to(offset, &mut sink).and_then(|()| sequence.push(data, &mut sink));
+        pushed.map_err(|failure| io::Error::other(self.cannot(failure.into())))
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let flushed = self.connection.flush().and_then(|ticket| ticket.wait().map(drop));
+        flushed.map_err(|failure| io::Error::other(self.cannot(failure.into())))
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.export().size)
+    }
+
+    fn run_at(&self, offset: u64) -> io::Result<HostRun> {
+        Ok(HostRun { length: self.export().size.saturating_sub(offset), is_data: true })
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
