@@ -60,8 +60,10 @@ impl Bench {
     }
 
     fn command(&self, arguments: &[&str]) -> std::process::Command {
+        let winject = winject();
         let mut command = std::process::Command::new("env");
-        command.arg("--default-signal").arg(winject().get_program()).args(arguments);
+        command.arg("--default-signal").arg(winject.get_program()).args(arguments);
+        command.envs(winject.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.env("WINJECT_JOURNALS", self.at("journals")).current_dir(self.folder.path());
         command
     }
@@ -117,7 +119,8 @@ fn an_export_holds_the_disk_and_what_follows_it() {
             assert!(held.len() == size && held[SIZE..].iter().all(|byte| *byte == OLD), "{what}: what follows");
             assert_eq!(stderr(&done).contains("bytes longer than the disk"), size > SIZE, "{what}: {}", stderr(&done));
             let sum = support::run(std::process::Command::new("sha256sum").arg(bench.at("in.raw")));
-            assert_eq!(stdout(&done).split(' ').next(), stdout(&sum).split(' ').next(), "{what}");
+            let sum = stdout(&sum).split(' ').next().unwrap().to_owned();
+            assert!(stdout(&done).contains(&sum), "{what}: {}", stdout(&done));
             assert!(stdout(&done).contains(&uri), "{}", stdout(&done));
         }
     }
@@ -184,7 +187,6 @@ fn refusals_leave_the_export_as_it_was() {
     refused(&server, "output-exists", &convert[..5]);
     refused(&server, "output-name", &[&convert[..], &["-O", "qcow2"]].concat());
     refused(&server, "output-is-input", &["convert", "-f", "raw", "URI", "URI", "--overwrite"]);
-    refused(&server, "output-name", &["reg", "export", "in.raw", "SOFTWARE", "-o", "URI"]);
     drop(server);
     bench.old(SIZE - 512);
     refused(&Server::nbdkit(&["file", &path]), "nbd-too-small", &convert);
