@@ -148,8 +148,12 @@ impl Source {
 
     /// Reserves memory for `size` bytes of a file that stays loaded; `false` when the source has used up its budget.
     pub(crate) fn reserve_cache(&self, size: u64) -> bool {
-        let add = |cached: u64| cached.checked_add(size).filter(|&cached| cached <= CACHE_BYTES_MAX);
-        self.cached_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        let before = self.cached_bytes.fetch_add(size, Ordering::Relaxed);
+        let fits = before.checked_add(size).is_some_and(|cached| cached <= CACHE_BYTES_MAX);
+        if !fits {
+            self.cached_bytes.fetch_sub(size, Ordering::Relaxed);
+        }
+        fits
     }
 
     /// Like [`find`](Self::find), as an error if the file is missing or larger than [`FILE_SIZE_MAX`].
