@@ -154,6 +154,10 @@ fn read_certificate(path: &Path) -> Result<Vec<u8>> {
 mod tests {
     use clap::Parser;
 
+    use super::*;
+    use crate::cli::document::RunDocument;
+    use crate::cli::{Cli, Command};
+
     /// A certificate that was made for these tests.
     const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
         MIHUMIGHAhRiwe56aIOfTJfz6iUHRY8XRDM2EDAFBgMrZXAwDDEKMAgGA1UEAwwB\n\
@@ -162,10 +166,6 @@ mod tests {
         AytlcANBAGlw1VO0QPYQNs7vAE5qdUlAEbjxRFXYBkyGJ16uPv8zytBr794L2Ili\n\
         5ynt/GnM1WaZ128ShjgCM/5KDOZb2Qs=\n\
         -----END CERTIFICATE-----\n";
-
-    use super::*;
-    use crate::cli::document::RunDocument;
-    use crate::cli::{Cli, Command};
 
     fn typed(arguments: &str) -> InjectRequest {
         let cli = Cli::try_parse_from(["winject"].into_iter().chain(arguments.split_whitespace())).unwrap();
