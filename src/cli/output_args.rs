@@ -16,7 +16,7 @@ use crate::job::Destination;
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct OutputArgs {
     /// Change the image itself; a journal in its folder makes an interrupted run undoable, and stays as IMAGE.winject-undo
-    /// for winject undo
+    /// for winject undo (of an NBD export it is in a folder of this machine, and nothing stays)
     #[arg(long, conflicts_with_all = ["overlay", "output"])]
     pub in_place: bool,
 
