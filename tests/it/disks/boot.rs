@@ -11,7 +11,8 @@ fn a_boot_manager_on_another_disk_is_found() {
         let folder = folder();
         let machine = make(folder.path());
         let alone = fail(&mut command("inject", &[&machine.system], "--dry-run"), 5, &[&machine.system]);
-        assert!(alone.contains("another disk") && alone.contains("winject inject IMAGE DISK"), "{firmware}: {alone}");
+        let hint = format!("winject inject {} DISK", machine.system.display());
+        assert!(alone.contains("another disk") && alone.contains(&hint), "{firmware}: {alone}");
         for is_windows_first in [true, false] {
             let disks = machine.in_order(is_windows_first);
             let text = stdout(&succeed(&mut command("inject", &disks, "--dry-run")));
