@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Server;
+use super::mistaken::half_written;
 use crate::formats::qemu_img;
 use crate::inject::{
     copy, disk_sha256, expected_fixture, fixture_drivers, folder, names, stderr, stdout, winject, writable_fixture,
@@ -370,16 +371,7 @@ fn a_journal_is_not_applied_to_another_disk() {
     let Some(bench) = Bench::new() else { return };
     let socket = bench.at("socket");
     let uri = format!("nbd+unix:///?socket={}", socket.display());
-    let path = bench.fresh("served.raw");
-    let server = Server::nbdkit_at(&socket, &[&SLOW[..], &[&path]].concat());
-    let mut child = bench.inject(&uri).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let is_writing = wait_for_journal(&bench, &mut child, Duration::from_millis(150));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    drop(server);
-    if !is_writing || !bench.is_pending() {
-        return;
-    }
+    let path = half_written(&bench, &socket);
     let other = bench.fresh("other.raw");
     std::os::unix::fs::FileExt::write_all_at(
         &std::fs::File::options().write(true).open(&other).unwrap(),
