@@ -192,7 +192,7 @@ fn an_error_of_the_server_ends_the_command() {
     assert!(!folder.path().join("new.qcow2").exists());
 }
 
-/// Whatever would write to an export, and every URI that is not understood.
+/// What would replace an export unasked, and every URI that is not understood.
 fn refusals_have_names() {
     if !has_servers() {
         return;
@@ -203,9 +203,9 @@ fn refusals_have_names() {
     let server = Server::nbdkit(&["file", &path]);
     let uri = server.uri();
     for (arguments, code) in [
-        (&["convert", "disk.raw", "nbd://localhost/x", "-O", "raw"][..], "output-name"),
-        (&["convert", "disk.raw", "nbd://localhost/x"], "output-name"),
-        (&["inject", "disk.raw", "--drivers", "drivers", "-O", "raw", "-o", "nbd://localhost/x"], "output-name"),
+        (&["convert", "disk.raw", "nbd://localhost/x", "-O", "raw"][..], "output-exists"),
+        (&["convert", "disk.raw", "nbd://localhost/x"], "output-exists"),
+        (&["inject", "disk.raw", "--drivers", "drivers", "-O", "raw", "-o", "nbd://localhost/x"], "output-exists"),
         (&["undo", &uri], "nbd-file-needed"),
         (&["inspect", "nbds://localhost/x"], "nbd-tls"),
         (&["inspect", "nbd:unix:/s"], "nbd-uri"),
