@@ -135,7 +135,7 @@ mod tests {
             Ok(())
         }
         fn zeros(&mut self, offset: u64, length: u64) -> Result<(), Failure> {
-            assert!(offset >= BLOCK && offset % BLOCK == 0);
+            assert!(offset >= BLOCK && offset.is_multiple_of(BLOCK));
             self.0[offset as usize..(offset + length) as usize].fill(0);
             Ok(())
         }
