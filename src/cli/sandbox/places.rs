@@ -48,7 +48,7 @@ pub(super) struct Places {
     read: BTreeSet<PathBuf>,
     written: BTreeSet<PathBuf>,
     document: Option<PathBuf>,
-    /// NBD servers that images are read from.
+    /// NBD servers that images are read from or written to.
     servers: Vec<Address>,
     /// Folder for the journals of exports that are edited.
     journals: Option<PathBuf>,
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_that_an_image_names_is_connected_to() {
+    fn only_a_server_that_an_image_or_an_output_names_is_connected_to() {
         let servers = |line: &str| {
             let mut command = Cli::command();
             let arguments = std::iter::once("winject").chain(line.split(' '));
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(servers("ls nbd://h:1/e /x"), (vec![tcp(1)], 0));
         assert_eq!(servers("inspect nbd+unix:///?socket=/s"), (vec![Address::Unix("/s".into())], 0));
         assert_eq!(servers("inspect a.img").0, []);
-        assert_eq!(servers("convert a.img nbd://h/e").0, []);
+        assert_eq!(servers("convert a.img nbd://h/e").0, [tcp(10809)]);
     }
 
     /// What a command line in a folder with some files may read and write.
