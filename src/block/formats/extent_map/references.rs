@@ -95,7 +95,7 @@ pub(crate) fn open_first(
             let hint = error.hint_text().unwrap_or_default().to_owned();
             Error::new(error.kind(), Layer::Block, message).hint(hint).source_error(error)
         }
-        // Without a folder there is no place to put the file.
+        // An export has no folder that the file could be put into.
         Some(error) if error.code() == ErrorCode::OutsideReference && error.hint_text().is_some() => {
             let hint = error.hint_text().unwrap_or_default().to_owned();
             Error::new(error.kind(), Layer::Block, message).hint(hint).source_error(error)
