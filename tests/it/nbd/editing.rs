@@ -163,15 +163,7 @@ fn refusals_say_what_is_missing() {
         assert_eq!(disk_sha256(Path::new(&path)), bench.old, "{code}");
     };
     refused(&Server::nbdkit(&["-r", "file", &path]), "nbd-read-only");
-    let size = std::fs::metadata(&path).unwrap().len();
-    let without_flush = [
-        "eval".to_owned(),
-        format!("get_size=echo {size}"),
-        format!("pread=dd if={path} iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none"),
-        format!("pwrite=dd of={path} oflag=seek_bytes conv=notrunc seek=$4 status=none"),
-    ];
-    let without_flush: Vec<&str> = without_flush.iter().map(String::as_str).collect();
-    refused(&Server::nbdkit(&without_flush), "nbd-no-flush");
+    refused(&Server::nbdkit_without_flush(&path), "nbd-no-flush");
     // A container that has no room in its export.
     let qcow2 = writable_fixture(bench.folder.path(), Format::Qcow2);
     let before = disk_sha256(&qcow2);

@@ -175,14 +175,7 @@ fn refusals_leave_the_export_as_it_was() {
     let convert = ["convert", "-f", "raw", "in.raw", "URI", "--overwrite"];
     let path = bench.old(SIZE);
     refused(&Server::nbdkit(&["-r", "file", &path]), "nbd-read-only", &convert);
-    let without_flush = [
-        "eval".to_owned(),
-        format!("get_size=echo {SIZE}"),
-        format!("pread=dd if={path} iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none"),
-        format!("pwrite=dd of={path} oflag=seek_bytes conv=notrunc seek=$4 status=none"),
-    ];
-    let without_flush: Vec<&str> = without_flush.iter().map(String::as_str).collect();
-    refused(&Server::nbdkit(&without_flush), "nbd-no-flush", &convert);
+    refused(&Server::nbdkit_without_flush(&path), "nbd-no-flush", &convert);
     let server = Server::nbdkit(&["file", &path]);
     refused(&server, "output-exists", &convert[..5]);
     refused(&server, "output-name", &[&convert[..], &["-O", "qcow2"]].concat());

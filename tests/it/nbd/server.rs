@@ -18,6 +18,18 @@ impl Server {
         Self::start("nbdkit", &["-f", "-U"], arguments)
     }
 
+    /// nbdkit in front of a raw file, without flush.
+    pub fn nbdkit_without_flush(path: &str) -> Self {
+        let size = std::fs::metadata(path).unwrap().len();
+        let arguments = [
+            "eval".to_owned(),
+            format!("get_size=echo {size}"),
+            format!("pread=dd if={path} iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none"),
+            format!("pwrite=dd of={path} oflag=seek_bytes conv=notrunc seek=$4 status=none"),
+        ];
+        Self::nbdkit(&arguments.each_ref().map(String::as_str))
+    }
+
     /// qemu-nbd, for any number of clients, with these arguments.
     pub fn qemu_nbd(arguments: &[&str]) -> Self {
         Self::start("qemu-nbd", &["-t", "-e", "4", "-k"], arguments)
