@@ -55,6 +55,8 @@ pub mod plan;
 pub mod random;
 #[path = "schema.rs"]
 pub mod schema;
+#[path = "sync.rs"]
+pub mod sync;
 #[path = "units.rs"]
 pub mod units;
 #[path = "upcase.rs"]

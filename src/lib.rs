@@ -77,7 +77,7 @@ pub mod internals;
 use internals::cli;
 use internals::{
     bitlocker, block, cancel, clock, drivers, error, error_code, escape, exit, fat, field, fleet, guid, hex, hive,
-    host, io, iso, job, nbd, ntfs, partition, plan, schema, units, upcase, wim, windows, xml, yaml,
+    host, io, iso, job, nbd, ntfs, partition, plan, schema, sync, units, upcase, wim, windows, xml, yaml,
 };
 
 pub use bitlocker::Secret as BitLockerSecret;

@@ -122,11 +122,3 @@ pub(crate) fn beyond_end(offset: ImageOffset, length: usize, size: u64) -> Error
 pub(crate) fn is_inside(offset: ImageOffset, length: usize, size: u64) -> bool {
     offset.0.checked_add(length as u64).is_some_and(|end| end <= size)
 }
-
-/// Whether all bytes are zero.
-#[must_use]
-pub fn is_zero(data: &[u8]) -> bool {
-    // Wide comparisons against a constant block let the compiler use vector instructions.
-    const ZEROS: [u8; 4096] = [0; 4096];
-    data.chunks(ZEROS.len()).all(|chunk| ZEROS.get(..chunk.len()) == Some(chunk))
-}

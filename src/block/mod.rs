@@ -26,12 +26,13 @@ pub use crate::host::{
     FileIdentity, FileStorage, Fingerprint, HostFiles, HostRun, LockMode, Locking, MemoryStorage, PathPolicy, RealHost,
     Storage, StorageExt,
 };
+pub use crate::io::is_zero;
 pub(crate) use chain::open_file;
 pub use chain::{Chain, OpenOptions};
 pub use files_named::files_named;
 pub use format::Format;
 pub use formats::raw::RawImage;
-pub use image::{Extent, ExtentKind, Image, ImageParts, is_zero, use_notes};
+pub use image::{Extent, ExtentKind, Image, ImageParts, use_notes};
 pub(crate) use image::{beyond_end, is_inside};
 pub use name::ImageName;
 pub use named::NamedFiles;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -22,6 +22,7 @@ use super::schedule::{Next, Schedule};
 use super::worker::{self, End, Told};
 use crate::clock::FileTime;
 use crate::error::{Error, ErrorCode, Layer, Result};
+use crate::sync::lock;
 
 /// Time between two looks at whether the batch is to stop.
 const TICK: Duration = Duration::from_millis(100);
@@ -409,10 +410,6 @@ fn end_of(status: ExitStatus) -> End {
 /// To the millisecond.
 fn seconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -14,6 +14,13 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// The path of a file with an ending after its name.
+pub(crate) fn next_to(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 /// Makes sure that a folder is there, open to no more users than the files `sources`; returns whether it is new. Its
 /// parent must be there.
 pub(crate) fn create_folder(path: &Path, sources: &[PathBuf]) -> io::Result<bool> {

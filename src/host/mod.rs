@@ -32,7 +32,7 @@ pub(crate) use atomic_file::{AtomicFile, refuse_rewrite, rewrite};
 pub(crate) use file_id::{file_key, is_same_file, several_names};
 pub use file_storage::FileStorage;
 pub use files::{HostFiles, RealHost};
-pub(crate) use folder::{create_folder, create_private_folder, folder_of, remove_folder};
+pub(crate) use folder::{create_folder, create_private_folder, folder_of, next_to, remove_folder};
 pub(crate) use leftover::remove_all_in as remove_leftovers_in;
 pub(crate) use locked_file::LockedFile;
 pub use memory_storage::MemoryStorage;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest, Sha256};
 
 use super::connection::Connection;
-use super::export::Export;
+use super::export::NotWritable;
 use super::failure::Failure;
 use super::link::denied_error;
 use super::options::NbdOptions;
@@ -15,7 +15,7 @@ use super::uri::NbdUri;
 use super::writer::ExportWriter;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
-use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_private_folder};
+use crate::host::{HostFiles, Locking, NameLock, RealHost, Storage, create_private_folder, next_to};
 
 /// Bytes of the readable part of a journal's name.
 const READABLE_MAX: usize = 100;
@@ -83,7 +83,7 @@ impl ExportHost {
     /// # Errors
     /// [`Kind::Refused`] for an export that cannot be edited in place: read-only, or without flush.
     pub(super) fn use_connection(&self, connection: Arc<Connection>) -> Result<()> {
-        refuse_not_writable(&connection.export, &self.name)?;
+        connection.export.refuse_not_writable(&self.name, &NOT_EDITABLE)?;
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         Ok(())
     }
@@ -124,16 +124,15 @@ impl ExportHost {
     }
 
     fn lock_path(&self) -> PathBuf {
-        with_ending(&self.place, LOCK_ENDING)
+        next_to(&self.place, LOCK_ENDING)
     }
 
     /// Keeps other processes of this machine from editing the disk under another URI, as long as the result lives: `mark` is
     /// what the disk is known by. Clones have the same mark and are kept apart in vain, so it is not waited for without end;
     /// `None` without the lock.
     pub(crate) fn lock_disk(&self, mark: &str) -> Option<NameLock> {
-        let hash = Sha256::digest(mark.as_bytes());
-        let name = format!("nbd-disk-{}", hex::encode(hash.get(..HASH_BYTES).unwrap_or_default()));
-        let taken = NameLock::take(&with_ending(&self.folder().join(name), LOCK_ENDING));
+        let name = format!("nbd-disk-{}", short_hash(mark));
+        let taken = NameLock::take(&next_to(&self.folder().join(name), LOCK_ENDING));
         taken.inspect_err(|error| tracing::info!(%error, "a disk that begins like this one is edited, too")).ok()
     }
 
@@ -157,29 +156,14 @@ impl ExportHost {
     }
 }
 
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(ending);
-    path.into()
-}
-
-/// Refuses an export that must not be edited in place.
-fn refuse_not_writable(export: &Export, name: &Path) -> Result<()> {
-    let refused = |code, what: &str, hint: &str| {
-        Err(Error::refused(Layer::Nbd, what).with_code(code).path(name.display().to_string()).hint(hint))
-    };
-    if export.is_read_only() {
-        let hint = "serve it writable, or write what changes into a file: --overlay NEW.qcow2, or -o NEW.qcow2 for a whole image";
-        return refused(ErrorCode::NbdReadOnly, "the NBD server exports this disk read-only", hint);
-    }
-    if !export.can_flush() {
-        let hint = "write what changes into a file: --overlay NEW.qcow2, or -o NEW.qcow2 for a whole image; or let qemu-nbd serve a \
-                    qcow2 overlay of the disk";
-        let what = "the NBD server does not offer flush: an interrupted edit could not be undone";
-        return refused(ErrorCode::NbdNoFlush, what, hint);
-    }
-    Ok(())
-}
+/// What is said of an export that cannot be edited in place.
+const NOT_EDITABLE: NotWritable<'_> = NotWritable {
+    prefix: "",
+    read_only_hint: "serve it writable, or write what changes into a file: --overlay NEW.qcow2, or -o NEW.qcow2 for a whole image",
+    no_flush_why: "an interrupted edit could not be undone",
+    no_flush_hint: "write what changes into a file: --overlay NEW.qcow2, or -o NEW.qcow2 for a whole image; or let qemu-nbd serve a \
+                    qcow2 overlay of the disk",
+};
 
 fn no_folder(name: &Path) -> Error {
     Error::refused(Layer::Nbd, "no folder for the journal of an edit over NBD")
@@ -191,10 +175,15 @@ fn no_folder(name: &Path) -> Error {
 /// The name that stands for an export in the folder for journals: the same however the URI is spelled.
 fn file_name(uri: &NbdUri) -> String {
     let whole = uri.canonical();
-    let hash = Sha256::digest(whole.as_bytes());
     let readable = whole.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' });
     let readable: String = readable.take(READABLE_MAX).collect();
-    format!("nbd-{}-{}", readable.trim_matches('-'), hex::encode(hash.get(..HASH_BYTES).unwrap_or_default()))
+    format!("nbd-{}-{}", readable.trim_matches('-'), short_hash(&whole))
+}
+
+/// The beginning of the SHA-256 of a text, for a name.
+fn short_hash(text: &str) -> String {
+    let hash = Sha256::digest(text.as_bytes());
+    hex::encode(hash.get(..HASH_BYTES).unwrap_or_default())
 }
 
 impl HostFiles for ExportHost {

@@ -1,8 +1,10 @@
 //! What a server says of an export.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use super::failure::Failure;
+use crate::error::{Error, ErrorCode, Layer};
 
 /// Smallest unit of a request that any server takes, in bytes: used where the server does not say its own.
 const MINIMUM_DEFAULT: u32 = 512;
@@ -20,6 +22,18 @@ const FLAG_FLUSH: u16 = 1 << 2;
 const FLAG_WRITE_ZEROES: u16 = 1 << 6;
 /// Largest size of an export, in bytes.
 const SIZE_MAX: u64 = i64::MAX as u64;
+
+/// What is said of an export that must not be written to.
+pub(super) struct NotWritable<'a> {
+    /// What cannot be done; empty, or with a colon and a space.
+    pub prefix: &'a str,
+    /// The way to go where it is read-only.
+    pub read_only_hint: &'a str,
+    /// Why it has to offer flush.
+    pub no_flush_why: &'a str,
+    /// The way to go without flush.
+    pub no_flush_hint: &'a str,
+}
 
 /// An export as the handshake found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +84,34 @@ impl Export {
         self.flags & FLAG_FLUSH != 0
     }
 
+    /// Refuses an export that must not be written to: one that is read-only, or whose server never says when writes are durable.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`](crate::Kind::Refused), in these words.
+    pub(super) fn refuse_not_writable(&self, name: &Path, words: &NotWritable<'_>) -> Result<(), Error> {
+        let (code, what, hint) = if self.is_read_only() {
+            let what = "the NBD server exports this disk read-only".to_owned();
+            (ErrorCode::NbdReadOnly, what, words.read_only_hint)
+        } else if !self.can_flush() {
+            let what = format!("the NBD server does not offer flush: {}", words.no_flush_why);
+            (ErrorCode::NbdNoFlush, what, words.no_flush_hint)
+        } else {
+            return Ok(());
+        };
+        let message = format!("{}{what}", words.prefix);
+        Err(Error::refused(Layer::Nbd, message).with_code(code).path(name.display().to_string()).hint(hint))
+    }
+
     /// Whether the server writes zeros that it is not sent.
     #[must_use]
     pub fn can_write_zeroes(&self) -> bool {
         self.flags & FLAG_WRITE_ZEROES != 0
+    }
+
+    /// The longest request for data that is made of whole units: of so many bytes at most, or else of one unit.
+    pub(super) fn piece(&self, most: u64) -> u64 {
+        let (unit, maximum) = (u64::from(self.minimum), u64::from(self.maximum));
+        (most.min(maximum) / unit * unit).max(unit)
     }
 
     /// The smallest range of whole units around `offset..end`, as far as it is inside the export.

@@ -20,9 +20,9 @@ use crate::cancel::cancelled;
 use crate::error::{Error, ErrorCode, Kind, Layer};
 use crate::escape::{escape, shell_argument};
 
-/// Bytes at the beginning of a disk by which it is recognised after a lost connection: with its partition table. The first
-/// read of a disk takes at least so many.
-const IDENTITY: u64 = 64 << 10;
+/// Bytes at the beginning of a disk by which it is recognised: its partition table, and what programs write before the first
+/// partition. The first read of a disk takes at least so many.
+pub(crate) const IDENTITY: u64 = 64 << 10;
 
 /// A server and one of its exports.
 pub(super) struct Link {

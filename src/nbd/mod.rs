@@ -27,6 +27,7 @@ mod writer;
 
 pub use edit_host::ExportHost;
 pub use export::Export;
+pub(crate) use link::IDENTITY;
 pub use options::{NbdOptions, StatusHook};
 pub(crate) use output::ExportOutput;
 pub use storage::NbdStorage;

@@ -7,28 +7,27 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
 use super::connection::Connection;
 use super::edit_host::ExportHost;
-use super::export::Export;
+use super::export::{Export, NotWritable};
 use super::failure::Failure;
 use super::link::{denied_error, join};
 use super::options::NbdOptions;
 use super::sequence::{BLOCK, BlockSink, NoSink, Sequence};
 use super::ticket::Ticket;
 use super::uri::NbdUri;
-use super::writer::ExportWriter;
+use super::writer::{ExportWriter, done};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
 use crate::host::{HostRun, NameLock, Storage};
+use crate::sync::lock;
 
 /// Requests that are in flight at once.
 const IN_FLIGHT: usize = 8;
-/// Most bytes of one request for data.
-const PIECE: u64 = 1 << 20;
 
 /// An export that is going to hold a disk. As a [`Storage`] it takes writes in ascending order; what is left out becomes zeros.
 pub(crate) struct ExportOutput {
@@ -63,10 +62,6 @@ impl std::fmt::Debug for ExportOutput {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl ExportOutput {
     /// Connects to the export `name`; nothing is written.
     ///
@@ -77,7 +72,7 @@ impl ExportOutput {
         let uri = NbdUri::parse(name)?;
         let alone = lock_export(name, options)?;
         let connection = Arc::new(Connection::open(&uri, options).map_err(|denied| denied_error(denied, &uri))?);
-        refuse_not_writable(&connection.export, name)?;
+        connection.export.refuse_not_writable(name, &NOT_AN_OUTPUT)?;
         Ok(Self {
             uri,
             writer: ExportWriter::new(Arc::clone(&connection)),
@@ -152,7 +147,7 @@ impl ExportOutput {
         let (mut asked, mut tickets) = (BLOCK, VecDeque::new());
         loop {
             while tickets.len() < IN_FLIGHT && asked < size {
-                let end = size.min(asked + self.piece());
+                let end = size.min(asked + self.writer.piece());
                 let (start, whole_end) = self.export().whole_units(asked, end);
                 let length = u32::try_from(whole_end - start).map_err(|_| Failure::protocol("a read too long"))?;
                 tickets.push_back(((end - asked) as usize, self.connection.read(start, length)?));
@@ -168,12 +163,6 @@ impl ExportOutput {
             progress(sequence.at());
         }
         Ok(sequence.finish(&mut NoSink)?.1)
-    }
-
-    /// The longest request for data that is made of whole units.
-    fn piece(&self) -> u64 {
-        let (unit, maximum) = (u64::from(self.export().minimum), u64::from(self.export().maximum));
-        (PIECE.min(maximum) / unit * unit).max(unit)
     }
 
     /// The error of writing the export.
@@ -207,19 +196,13 @@ fn lock_export(name: &Path, options: &NbdOptions) -> Result<Option<NameLock>> {
     }
 }
 
-fn refuse_not_writable(export: &Export, name: &Path) -> Result<()> {
-    let (code, what, hint) = if export.is_read_only() {
-        let hint = "serve it writable, or write a file: -o NEW.qcow2";
-        (ErrorCode::NbdReadOnly, "the NBD server exports this disk read-only", hint)
-    } else if !export.can_flush() {
-        let hint = "write a file: -o NEW.raw, and copy it to the server";
-        (ErrorCode::NbdNoFlush, "the NBD server does not offer flush: it never says when a copy is durable", hint)
-    } else {
-        return Ok(());
-    };
-    let message = format!("cannot write the output: {what}");
-    Err(Error::refused(Layer::Nbd, message).with_code(code).path(name.display().to_string()).hint(hint))
-}
+/// What is said of an export that cannot become an output.
+const NOT_AN_OUTPUT: NotWritable<'_> = NotWritable {
+    prefix: "cannot write the output: ",
+    read_only_hint: "serve it writable, or write a file: -o NEW.qcow2",
+    no_flush_why: "it never says when a copy is durable",
+    no_flush_hint: "write a file: -o NEW.raw, and copy it to the server",
+};
 
 /// Sends blocks, joined to long requests.
 struct Sender<'a> {
@@ -244,7 +227,7 @@ impl Sender<'_> {
         let unit = u64::from(self.output.export().minimum);
         let whole = data.len() as u64 / unit * unit;
         let (whole, rest) = data.split_at(usize::try_from(whole).unwrap_or(data.len()).min(data.len()));
-        for piece in whole.chunks(self.output.piece() as usize) {
+        for piece in whole.chunks(self.output.writer.piece() as usize) {
             self.wait_until(IN_FLIGHT - 1)?;
             self.pending.in_flight.push_back(self.output.connection.write(at, piece)?);
             at += piece.len() as u64;
@@ -256,7 +239,7 @@ impl Sender<'_> {
         let export = self.output.export();
         let unit = u64::from(export.minimum);
         let whole_end = end / unit * unit;
-        let limit = if export.can_write_zeroes() { u64::from(export.maximum) } else { self.output.piece() };
+        let limit = if export.can_write_zeroes() { u64::from(export.maximum) } else { self.output.writer.piece() };
         let zeros = vec![0; if export.can_write_zeroes() { 0 } else { limit.min(end - start) as usize }];
         let mut at = start;
         while at < whole_end {
@@ -281,7 +264,7 @@ impl Sender<'_> {
     fn wait_until(&mut self, in_flight: usize) -> std::result::Result<(), Failure> {
         while self.pending.in_flight.len() > in_flight {
             let Some(ticket) = self.pending.in_flight.pop_front() else { break };
-            ticket.wait()?;
+            done(ticket)?;
         }
         Ok(())
     }
@@ -295,7 +278,7 @@ impl BlockSink for Sender<'_> {
             self.pending.data.0 = offset;
         }
         self.pending.data.1.extend_from_slice(bytes);
-        if self.pending.data.1.len() as u64 >= self.output.piece() { self.send_pending() } else { Ok(()) }
+        if self.pending.data.1.len() as u64 >= self.output.writer.piece() { self.send_pending() } else { Ok(()) }
     }
 
     fn zeros(&mut self, offset: u64, length: u64) -> std::result::Result<(), Failure> {
@@ -325,7 +308,7 @@ impl Storage for ExportOutput {
     }
 
     fn flush(&self) -> io::Result<()> {
-        let flushed = self.connection.flush().and_then(|ticket| ticket.wait().map(drop));
+        let flushed = self.connection.flush().and_then(done);
         flushed.map_err(|failure| io::Error::other(self.cannot(failure.into())))
     }
 

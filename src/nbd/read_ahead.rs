@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::extents::Extents;
 use super::failure::Failure;
 use super::link::{Link, join};
 use super::ticket::Ticket;
+use crate::sync::lock;
 
 /// Bytes of a piece.
 pub(super) const CHUNK: u64 = 2 << 20;
@@ -203,8 +204,4 @@ impl ReadAhead {
         let start = number.saturating_mul(CHUNK).min(self.link.export.size);
         (start, (self.link.export.size - start).min(CHUNK))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

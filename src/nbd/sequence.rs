@@ -5,17 +5,10 @@
 use sha2::{Digest, Sha256};
 
 use super::failure::Failure;
+use crate::io::is_zero;
 
 /// Bytes that are written, or made zeros, together. A multiple of every unit that a server may have.
 pub(super) const BLOCK: u64 = 64 << 10;
-
-/// A block of zeros.
-static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
-
-/// Whether all bytes of a block are zero.
-fn is_zero(block: &[u8]) -> bool {
-    ZEROS.get(..block.len()) == Some(block)
-}
 
 /// Where the blocks of a sequence go.
 pub(super) trait BlockSink {

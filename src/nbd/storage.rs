@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::cache::{BLOCK, BlockCache};
 use super::edit_host::ExportHost;
@@ -17,6 +17,7 @@ use super::reply::Answer;
 use super::seen::SeenBlocks;
 use crate::error::Result;
 use crate::host::{HostRun, Storage};
+use crate::sync::lock;
 
 /// Reads of so many bytes go past the cache of blocks.
 const LARGE: usize = (CHUNK / 8) as usize;
@@ -183,10 +184,6 @@ impl NbdStorage {
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Copies from `from` on, as much as there is; returns how much.

@@ -8,16 +8,18 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::connection::Connection;
 use super::export::Export;
 use super::failure::Failure;
+use super::link::join;
 use super::reply::Answer;
 use super::ticket::Ticket;
 use crate::host::{HostRun, Storage};
+use crate::sync::lock;
 
-/// Most bytes of one request.
+/// Most bytes of one request for data.
 const PIECE: u64 = 1 << 20;
 
 /// An export, open for reading and writing.
@@ -48,22 +50,17 @@ impl ExportWriter {
     }
 
     /// The longest piece of a request that is made of whole units.
-    fn piece(&self) -> u64 {
-        let (unit, maximum) = (u64::from(self.export().minimum), u64::from(self.export().maximum));
-        (PIECE.min(maximum) / unit * unit).max(unit)
+    pub(super) fn piece(&self) -> u64 {
+        self.export().piece(PIECE)
     }
 
     /// The bytes of whole units.
     fn fetch(&self, start: u64, end: u64) -> Result<Vec<u8>, Failure> {
         let length =
             u32::try_from(end.saturating_sub(start)).map_err(|_| Failure::protocol("a read that is too long"))?;
-        match self.connection.read(start, length)?.wait()? {
-            Answer::Bytes(bytes) => {
-                self.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Ok(bytes)
-            }
-            Answer::Extents(_) | Answer::Done => Err(Failure::protocol("an answer without bytes")),
-        }
+        let bytes = join(vec![self.connection.read(start, length)?])?;
+        self.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
     }
 
     /// Writes a piece of data, and around it what its first and last unit hold.
@@ -97,7 +94,7 @@ impl ExportWriter {
 }
 
 /// Waits for the end of a write or a flush.
-fn done(ticket: Ticket) -> Result<(), Failure> {
+pub(super) fn done(ticket: Ticket) -> Result<(), Failure> {
     match ticket.wait()? {
         Answer::Done => Ok(()),
         Answer::Bytes(_) | Answer::Extents(_) => Err(Failure::protocol("data in a reply that has none")),
@@ -117,10 +114,6 @@ fn forget(written: &mut Written, offset: u64, end: u64) {
 
 fn cannot_grow() -> io::Error {
     io::Error::new(io::ErrorKind::StorageFull, "an NBD export has one size")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Storage for ExportWriter {

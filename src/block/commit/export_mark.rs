@@ -12,10 +12,7 @@ use crate::block::journal::{Journal, JournalFile};
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::hex;
-
-/// Bytes at the beginning of a disk by which it is known: its partition table, and what programs write before the first
-/// partition.
-const BEGINNING: u64 = 64 << 10;
+use crate::nbd::IDENTITY;
 
 /// Refuses an edit for which the container in an export would have to grow: a server exports a disk of one size.
 pub(super) fn refuse_growth(storage: &dyn Storage, files: &[JournalFile], path: &Path) -> Result<()> {
@@ -57,7 +54,7 @@ pub(super) fn is_of(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<boo
 }
 
 fn read_beginning(storage: &dyn Storage) -> Result<Vec<u8>> {
-    let length = storage.len().map_err(unreadable)?.min(BEGINNING);
+    let length = storage.len().map_err(unreadable)?.min(IDENTITY);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     storage.read_exact_at(0, &mut bytes).map_err(unreadable)?;
     Ok(bytes)

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::block::HostFiles;
 use crate::block::journal::journal_of_real_path;
 use crate::error::{Error, ErrorCode, Layer, Result};
+use crate::host::next_to;
 
 /// What the name of a kept journal has after that of its export, before a number.
 const MARK: &str = "-recovered-";
@@ -30,9 +31,7 @@ pub(super) fn keep(host: &dyn HostFiles, place: &Path) -> Result<PathBuf> {
         error.path(journal.display().to_string())
     };
     for number in 1..=KEPT_MAX {
-        let mut name = place.as_os_str().to_owned();
-        name.push(format!("{MARK}{number}"));
-        let kept = journal_of_real_path(Path::new(&name));
+        let kept = journal_of_real_path(&next_to(place, &format!("{MARK}{number}")));
         match host.rename(&journal, &kept, false) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             renamed => {

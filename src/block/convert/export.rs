@@ -20,11 +20,9 @@ use crate::cancel::Reached;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::shell_argument;
 use crate::host::is_nbd_name;
-use crate::nbd::{ExportOutput, NbdOptions, NbdUri};
+use crate::nbd::{ExportOutput, IDENTITY, NbdOptions, NbdUri};
 use crate::units::ImageOffset;
 
-/// Bytes at the beginning of a disk by which it is recognised.
-const HEAD: u64 = 64 << 10;
 /// Where a disk with sectors of 512 bytes has the header of its GPT, and how that begins.
 const GPT_AT: std::ops::Range<usize> = 512..520;
 const GPT_MAGIC: &[u8; 8] = b"EFI PART";
@@ -173,7 +171,7 @@ impl ExportCopy {
     /// Refuses an export that holds what the source does: it may be the source, by another name.
     fn refuse_source(&self, source: &(impl DiskSource + ?Sized), files: &[PathBuf]) -> Result<()> {
         let size = self.output.export().size;
-        let mut head = vec![0; size.min(HEAD) as usize];
+        let mut head = vec![0; size.min(IDENTITY) as usize];
         let read = self.output.read_at(0, &mut head);
         read.map_err(|e| Error::io(Layer::Block, "cannot read the export", e).path(self.out.display().to_string()))?;
         if is_zero(&head) {
@@ -211,7 +209,7 @@ impl ExportCopy {
 
 /// The first bytes of a disk.
 fn read_head(source: &(impl DiskSource + ?Sized)) -> Result<Vec<u8>> {
-    let mut head = vec![0; source.len().min(HEAD) as usize];
+    let mut head = vec![0; source.len().min(IDENTITY) as usize];
     source.read_at(ImageOffset(0), &mut head)?;
     Ok(head)
 }

@@ -17,6 +17,7 @@ use super::window::{Window, Windows};
 use crate::block::formats::qcow2::{ClusterSize, Compression, ImageLayout, NewImageOptions, Survey};
 use crate::block::{DiskSource, Format, Storage, is_zero};
 use crate::error::{Error, Layer, Result};
+use crate::sync::lock;
 use crate::units::ImageOffset;
 
 /// Bytes that one thread works on at a time.
@@ -228,10 +229,6 @@ struct State {
     is_stopped: bool,
     /// Worker threads that have not ended.
     running: usize,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: DiskSource + ?Sized> Shared<'_, S> {

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::escape::shell_argument;
-use crate::host::{HostFiles, JOURNAL_ENDING, RealHost, UNDO_RECORD_ENDING};
+use crate::host::{HostFiles, JOURNAL_ENDING, RealHost, UNDO_RECORD_ENDING, next_to};
 
 /// Longest name of a file on the usual file systems.
 const NAME_BYTES_MAX: usize = 255;
@@ -58,12 +58,6 @@ pub(crate) fn journal_hint(error: &io::Error, host: &dyn HostFiles) -> String {
             shell_argument(folder, "FOLDER")
         ),
     }
-}
-
-fn next_to(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
 }
 
 /// The file whose journal has this path; `None` for the path of something else.

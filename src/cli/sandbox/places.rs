@@ -12,7 +12,7 @@ use crate::cli::bitlocker_args::KeySource;
 use crate::cli::environment;
 use crate::cli::look;
 use crate::cli::request::InjectSpec;
-use crate::host::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING, folder_of, is_nbd_name};
+use crate::host::{JOURNAL_ENDING, Target, UNDO_RECORD_ENDING, folder_of, is_nbd_name, next_to};
 use crate::nbd::{Address, NbdUri};
 use crate::windows::Upload;
 
@@ -191,7 +191,7 @@ impl Places {
         } else {
             // Next to a device lie other devices.
             let endings = ["", JOURNAL_ENDING, UNDO_RECORD_ENDING];
-            let names = [path, real.as_path()].map(|path| endings.map(|ending| with_ending(path, ending)));
+            let names = [path, real.as_path()].map(|path| endings.map(|ending| next_to(path, ending)));
             into.extend(names.into_iter().flatten());
         }
     }
@@ -223,12 +223,6 @@ fn existing_folder(path: &Path) -> Option<PathBuf> {
     let mut above = own.ancestors().filter(|folder| *folder == own || !folder.has_root() || folder.parent().is_some());
     let found = above.find(|folder| folder.as_os_str().is_empty() || folder.is_dir())?;
     Some(folder_of(&found.join("file")).to_owned())
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 /// What is done with the file that an argument names; `None` for an argument that takes no path.

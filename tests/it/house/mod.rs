@@ -12,7 +12,7 @@ use winject::ErrorCode;
 
 /// The top-level modules from the ground up. A module imports from rows below its own only.
 pub const LAYERS: &[&[&str]] = &[
-    &["hex", "random", "error_code", "schema"],
+    &["hex", "random", "error_code", "schema", "sync"],
     &["error", "guid", "clock", "escape", "upcase"],
     &["units"],
     &["cancel", "io", "exit", "xml", "yaml", "field"],
