@@ -6,7 +6,7 @@ MANIFESTS (deploy/kubernetes) over them: for each index the same command with th
 holds the program alone (deploy/oci), which is read-only, as user 107 without capabilities and without a network (bwrap). It
 applies the podFailurePolicy and backoffLimitPerIndex to the exit codes as the controller does, and disturbs the run:
 
-- the first pod of index 0 is killed (137),
+- the first pod of index 0 is killed while it works (137),
 - index 1 is started twice at once, as it happens when a node is lost,
 - the first pod of index 2 is evicted: SIGTERM, the grace period, and the condition DisruptionTarget,
 - one image is none (its index fails for good), and one is in use until its index has failed once (75).
@@ -109,15 +109,46 @@ def workers_of(process):
 
 def batch_of(process):
     """The batch of a pod, once it is there."""
-    for _ in range(500):
+    for _ in range(5000):
         for pid in workers_of(process):
             try:
                 if b"--shard=auto" in open(f"/proc/{pid}/cmdline", "rb").read() and os.readlink(f"/proc/{pid}/exe").endswith("/usr/bin/winject"):
                     return pid
             except OSError:
                 pass
-        time.sleep(0.01)
+        time.sleep(0.001)
     return None
+
+
+def images_of(index):
+    """The good images of an index, as the program itself divides them."""
+    words = command(index)[: -len(container["args"]) - 1]
+    shard = subprocess.run(words + ["/usr/bin/winject", "batch", "inspect", "/images/*.qcow2", "--shard=%d/%d" % (index, job["completions"]), "--json"],
+                           capture_output=True, text=True)
+    planned = [json.loads(line) for line in shard.stdout.splitlines()]
+    return [os.path.join(place["/images"], os.path.basename(one["image"])) for one in planned if one.get("event") == "planned" and "bad" not in one["image"]]
+
+
+def start_and_kill(index):
+    """A pod that was killed at a moment of its work. One that ended before that has its images given back, and starts again."""
+    for _ in range(50):
+        process = start(index)
+        if batch_of(process):
+            time.sleep(random.random() / 10)
+        pids = workers_of(process)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if process.wait() != 0:
+            return process
+        shutil.rmtree(os.path.join(place["/results"], f"shard-{index}"))
+        for image in images_of(index):
+            for left in glob.glob(image + "?*"):
+                os.unlink(left)
+            shutil.copyfile(source, image)
+    return process
 
 
 def end(process):
@@ -135,16 +166,13 @@ def run_index(index):
     while True:
         attempt += 1
         with lock:
-            conditions, process, twin = set(), start(index), None
-            if attempt == 1 and index == 0:
-                time.sleep(0.5 + random.random())
-                for pid in workers_of(process):
-                    os.kill(pid, signal.SIGKILL)
+            conditions, twin = set(), None
+            process = start_and_kill(index) if attempt == 1 and index == 0 else start(index)
             if attempt == 1 and index == 1:
                 twin = start(index)
             if attempt == 1 and index == 2:
                 batch = batch_of(process)
-                time.sleep(0.3 + random.random())
+                time.sleep(random.random() / 10)
                 conditions.add("DisruptionTarget")
                 if batch:
                     try:
@@ -177,11 +205,8 @@ def run_index(index):
 
 
 # One image of index 3 is in use by another program, as QEMU would lock it (byte 100 and 201 of an OFD lock).
-shard = subprocess.run(command(3)[: -len(container["args"]) - 1] + ["/usr/bin/winject", "batch", "inspect", "/images/*.qcow2", "--shard=3/%d" % job["completions"], "--json"],
-                       capture_output=True, text=True)
-planned = [json.loads(line) for line in shard.stdout.splitlines()]
-planned = [one["image"] for one in planned if one.get("event") == "planned" and "bad" not in one["image"]]
-in_use = os.path.join(place["/images"], os.path.basename(planned[0])) if planned else bad
+planned = images_of(3)
+in_use = planned[0] if planned else bad
 HOLD = """
 import fcntl, struct, sys, time
 file = open(sys.argv[1], "r+b")
