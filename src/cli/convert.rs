@@ -158,7 +158,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         nbd: spec.source.nbd_options(),
         ..ConvertOptions::default()
     };
-    let image = block::open(&spec.image, &spec.source.open_options())?;
+    let mut open_options = spec.source.open_options();
+    open_options.nbd.is_edited = false;
+    let image = block::open(&spec.image, &open_options)?;
     let input = image.format();
     for warning in block::use_notes(&*image) {
         ui.warn(&warning);

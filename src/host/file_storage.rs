@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, SeekFrom};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -176,6 +177,11 @@ impl Storage for FileStorage {
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_all()
+    }
+
+    fn begin_write_back(&self, offset: u64, length: u64) -> bool {
+        // Linux begins to write the pages that are dirty, and drops the others.
+        rustix::fs::fadvise(&self.file, offset, NonZero::new(length), Advice::DontNeed).is_ok()
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -79,6 +79,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Asks the host to begin to store a range that was written, without waiting for it, and to drop from its cache what is
+    /// stored already. Whether the host does such things; what goes wrong, the next flush says.
+    fn begin_write_back(&self, _offset: u64, _length: u64) -> bool {
+        false
+    }
+
     /// Length in bytes.
     ///
     /// # Errors

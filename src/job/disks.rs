@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::report::{DiskFile, Report};
-use super::request::InjectRequest;
+use super::request::{Destination, InjectRequest};
 use crate::block::{self, Image, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::host::{is_nbd_name, is_same_file};
@@ -131,7 +131,11 @@ pub(super) fn block_options(request: &InjectRequest) -> block::OpenOptions {
         format: request.format,
         path_policy,
         disk,
-        nbd: NbdOptions { cancel: request.cancel.clone(), ..request.nbd.clone() },
+        nbd: NbdOptions {
+            cancel: request.cancel.clone(),
+            is_edited: request.destination == Destination::InPlace,
+            ..request.nbd.clone()
+        },
         ..block::OpenOptions::default()
     }
 }
@@ -266,7 +270,6 @@ pub(super) fn with_boot_disks<T>(
 mod tests {
     use super::*;
     use crate::clock::FileTime;
-    use crate::job::request::Destination;
 
     #[test]
     fn disks_have_different_names_wherever_they_lie() {

@@ -21,6 +21,8 @@ use crate::sync::lock;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Buffers that are kept for other answers.
+const SPARE_MAX: usize = 8;
 /// Bytes of an answer that count as progress before it is complete: a server that sends less in the time that it is given is
 /// given up, even if some bytes come all the time.
 const PIECE: u64 = 256 << 10;
@@ -40,6 +42,8 @@ struct Shared {
     patience: Duration,
     /// Complete answers that are not errors.
     answers: AtomicU64,
+    /// Buffers of answers that are of no more use: new ones would cost new pages of memory each time.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 struct State {
@@ -104,6 +108,7 @@ impl Connection {
             }),
             patience: options.patience,
             answers: AtomicU64::new(0),
+            spare: Mutex::default(),
         });
         let receiver = {
             let shared = Arc::clone(&shared);
@@ -115,6 +120,14 @@ impl Connection {
     /// How many requests were answered so far, errors not counted.
     pub(super) fn answers(&self) -> u64 {
         self.shared.answers.load(Ordering::Relaxed)
+    }
+
+    /// Takes the buffer of an answer back, for another answer of the same length.
+    pub(super) fn recycle(&self, buffer: Vec<u8>) {
+        let mut spare = lock(&self.shared.spare);
+        if spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
     }
 
     /// Asks for the bytes of a range, at most [`Export::maximum`] of them.
@@ -178,7 +191,8 @@ impl Connection {
             if state.in_flight.is_empty() {
                 state.note_progress();
             }
-            let in_flight = InFlight { assembly: Assembly::new(question), slot: Arc::clone(&slot) };
+            let assembly = Assembly::with_buffer(question, self.shared.buffer_for(question));
+            let in_flight = InFlight { assembly, slot: Arc::clone(&slot) };
             state.in_flight.insert(cookie, in_flight);
             cookie
         };
@@ -216,6 +230,12 @@ impl Drop for Connection {
 }
 
 impl Shared {
+    /// A buffer that was taken back and has the length of the answer, or a new one.
+    fn buffer_for(&self, question: Question) -> Vec<u8> {
+        let Question::Read { length, .. } = question else { return Vec::new() };
+        lock(&self.spare).pop_if(|buffer| buffer.len() == length as usize).unwrap_or_default()
+    }
+
     fn receive_all(&self, incoming: &Stream, is_structured: bool) {
         let _guard = FailOnDrop(self);
         let mut incoming = Patient { stream: incoming, shared: self };

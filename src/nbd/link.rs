@@ -76,6 +76,13 @@ impl Link {
         }
     }
 
+    /// Takes the buffer of an answer back, see [`Connection::recycle`].
+    pub(super) fn recycle(&self, buffer: Vec<u8>) {
+        if let Ok((connection, _)) = self.current() {
+            connection.recycle(buffer);
+        }
+    }
+
     /// Runs `ask`, on another connection if the first one is lost.
     pub(super) fn ask<T>(&self, ask: impl Fn(&Connection) -> Result<T, Failure>) -> Result<T, Failure> {
         let mut losses = 0;

@@ -24,6 +24,9 @@ pub struct NbdOptions {
     /// Folder for the journals of edits in place: a server has no place for them. `None`: no export is edited in place, and no
     /// interrupted edit is noticed.
     pub journals: Option<PathBuf>,
+    /// Whether the export may be edited in place: what is read is remembered then, so that the edit can tell whether it is
+    /// still the same.
+    pub is_edited: bool,
 }
 
 impl Default for NbdOptions {
@@ -36,6 +39,7 @@ impl Default for NbdOptions {
             cancel: Cancel::default(),
             status: StatusHook::default(),
             journals: None,
+            is_edited: true,
         }
     }
 }

@@ -195,7 +195,11 @@ impl ReadAhead {
         here.sort_unstable();
         let surplus = here.len().saturating_sub(limit);
         for (_, number) in here.into_iter().take(surplus) {
-            chunks.held.remove(&number);
+            if let Some(Chunk { state: ChunkState::Here(bytes), .. }) = chunks.held.remove(&number)
+                && let Some(bytes) = Arc::into_inner(bytes)
+            {
+                self.link.recycle(bytes);
+            }
         }
     }
 

@@ -112,7 +112,13 @@ impl Assembly {
     /// Nothing of the reply has been received.
     #[must_use]
     pub fn new(question: Question) -> Self {
-        Self { question, bytes: Vec::new(), covered: BTreeMap::new(), extents: None, chunks: 0, error: None }
+        Self::with_buffer(question, Vec::new())
+    }
+
+    /// The same; the bytes of the reply take the place of those in `buffer`.
+    #[must_use]
+    pub fn with_buffer(question: Question, buffer: Vec<u8>) -> Self {
+        Self { question, bytes: buffer, covered: BTreeMap::new(), extents: None, chunks: 0, error: None }
     }
 
     /// Reads what follows a head of this request; `true` if the reply is complete then.
@@ -188,8 +194,8 @@ impl Assembly {
             (CHUNK_HOLE, Question::Read { offset, .. }) if length == 12 => {
                 let start = relative(read_u64(stream)?, offset)?;
                 let length = read_u32(stream)?;
-                // The buffer was made of zeros.
-                self.cover(start, length).map(drop)
+                self.cover(start, length)?.fill(0);
+                Ok(())
             }
             (CHUNK_STATUS, Question::Status { length: asked, context }) => {
                 self.receive_extents(length, asked, context, stream)
@@ -220,10 +226,11 @@ impl Assembly {
         if !is_free {
             return Err(outside());
         }
-        self.covered.insert(start, end);
-        if self.bytes.is_empty() {
-            self.bytes = vec![0; asked as usize];
+        if self.covered.is_empty() {
+            // Bytes of an older buffer are not given away: a complete reply covers all of them.
+            self.bytes.resize(asked as usize, 0);
         }
+        self.covered.insert(start, end);
         self.bytes.get_mut(start as usize..end as usize).ok_or_else(outside)
     }
 

@@ -15,7 +15,7 @@ use super::options::NbdOptions;
 use super::read_ahead::{CHUNK, ReadAhead};
 use super::reply::Answer;
 use super::seen::SeenBlocks;
-use crate::error::Result;
+use crate::error::{Error, Layer, Result};
 use crate::host::{HostRun, Storage};
 use crate::sync::lock;
 
@@ -76,8 +76,12 @@ impl NbdStorage {
     /// client at a time.
     ///
     /// # Errors
-    /// Those of [`ExportHost::new`] and [`ExportHost::open`](crate::host::HostFiles::open).
+    /// Those of [`ExportHost::new`] and [`ExportHost::open`](crate::host::HostFiles::open); [`Kind::Bug`](crate::Kind::Bug) when
+    /// it was not opened to be edited.
     pub fn edit_host(&self) -> Result<ExportHost> {
+        if !self.link.options.is_edited {
+            return Err(Error::bug(Layer::Nbd, "an edit of an export that was opened to be read"));
+        }
         let host = ExportHost::new(Path::new(&self.link.uri.to_string()), &self.link.options)?;
         // A connection that was lost meanwhile is made again for a read.
         let alive = self.link.fetch(0, self.link.export.size.min(BLOCK)).and_then(|_| self.link.current());
@@ -104,6 +108,13 @@ impl NbdStorage {
         Ok(true)
     }
 
+    /// Remembers what was read, for [`is_as_first_read`](Self::is_as_first_read).
+    fn remember(&self, number: u64, bytes: &[u8]) {
+        if self.link.options.is_edited {
+            lock(&self.seen).add(number, bytes);
+        }
+    }
+
     /// Fills a part of `buf` from the cache of blocks; returns how much.
     fn read_block(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<usize, Failure> {
         let number = offset / BLOCK;
@@ -121,7 +132,7 @@ impl NbdStorage {
                     _ => Vec::new(),
                 };
                 let bytes = if bytes.is_empty() { self.link.fetch(start, length)? } else { bytes };
-                lock(&self.seen).add(number, &bytes);
+                self.remember(number, &bytes);
                 let mut blocks = lock(&self.blocks);
                 blocks.add(number, &bytes);
                 blocks.get(number).ok_or_else(|| Failure::protocol("no bytes in an answer"))?
@@ -135,7 +146,7 @@ impl NbdStorage {
         let number = offset / CHUNK;
         let chunk = self.read_ahead.take(number)?;
         if offset.is_multiple_of(CHUNK) || buf.len() >= LARGE {
-            lock(&self.seen).add(number * (CHUNK / BLOCK), &chunk);
+            self.remember(number * (CHUNK / BLOCK), &chunk);
         }
         Ok(copy(&chunk, (offset % CHUNK) as usize, buf))
     }

@@ -59,8 +59,8 @@ impl Write {
         }
     }
 
-    /// Writes to `file`; returns how many bytes were written.
-    pub(super) fn run(&self, file: &dyn Storage, buffers: &Buffers) -> Result<u64> {
+    /// Writes to `file`; returns where, and how many bytes.
+    pub(super) fn run(&self, file: &dyn Storage, buffers: &Buffers) -> Result<(HostOffset, u64)> {
         let (to, bytes) = match self {
             Self::Data { to, at, length } => (to, buffers.data.get(*at..*at + *length)),
             Self::Compressed { to, at, length } => (to, buffers.compressed.get(*at..*at + *length)),
@@ -68,7 +68,7 @@ impl Write {
         };
         let bytes = bytes.ok_or_else(|| Error::bug(Layer::Block, "a write from outside its buffer").at(*to))?;
         write_at(file, bytes, *to)?;
-        Ok(bytes.len() as u64)
+        Ok((*to, bytes.len() as u64))
     }
 }
 

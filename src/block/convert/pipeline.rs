@@ -343,10 +343,11 @@ impl<S: DiskSource + ?Sized> Shared<'_, S> {
             self.changed.notify_all();
             let mut written = 0;
             for write in writes {
-                written += write.run(self.file, &encoded.buffers)?;
+                let (to, bytes) = write.run(self.file, &encoded.buffers)?;
+                self.flusher.wrote(to, bytes)?;
+                written += bytes;
             }
             self.bytes_written.fetch_add(written, Ordering::Relaxed);
-            self.flusher.wrote(written)?;
             lock(&self.idle).push(encoded.buffers);
             state = self.lock();
             if state.is_stopped {
