@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,9 @@ use crate::sync::lock;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// How long what is in flight is waited for when the connection is not needed any more: nbdkit 1.32 ends, with all its other
+/// clients, when one goes while it is being answered.
+const PARTING: Duration = Duration::from_secs(2);
 /// Buffers that are kept for other answers.
 const SPARE_MAX: usize = 8;
 /// Bytes of an answer that count as progress before it is complete: a server that sends less in the time that it is given is
@@ -38,6 +41,8 @@ struct Shared {
     /// For writing; the receiver reads from a clone. Held while a request is sent.
     stream: Mutex<Stream>,
     state: Mutex<State>,
+    /// Notified when nothing is owed any more, or the connection is of no more use.
+    idle: Condvar,
     /// How long a server may take for a complete answer, or for [`PIECE`] bytes, while requests are in flight.
     patience: Duration,
     /// Complete answers that are not errors.
@@ -77,11 +82,15 @@ impl State {
         }
     }
 
+    /// Whether the server owes an answer.
+    fn is_owed(&self) -> bool {
+        !self.in_flight.is_empty() || self.is_receiving
+    }
+
     /// Why the server is given up, if it owes an answer for too long.
     fn stall(&self, patience: Duration) -> Option<String> {
         let time = self.last_progress.elapsed();
-        let is_owed = !self.in_flight.is_empty() || self.is_receiving;
-        (is_owed && time > patience).then(|| match self.bytes_since {
+        (self.is_owed() && time > patience).then(|| match self.bytes_since {
             0 => format!("no answer for {} s", time.as_secs()),
             bytes => format!("no answer for {} s but {bytes} bytes of one", time.as_secs()),
         })
@@ -106,6 +115,7 @@ impl Connection {
                 bytes_since: 0,
                 broken: None,
             }),
+            idle: Condvar::new(),
             patience: options.patience,
             answers: AtomicU64::new(0),
             spare: Mutex::default(),
@@ -212,11 +222,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let stream = lock(&self.shared.stream);
-        let is_idle = {
-            let state = lock(&self.shared.state);
-            state.in_flight.is_empty() && state.broken.is_none()
-        };
-        if is_idle {
+        if self.shared.wait_until_idle(PARTING) {
             // The server sees the end of the connection in any case.
             let _ = (&*stream).write_all(&requests::disconnect());
         }
@@ -258,10 +264,15 @@ impl Shared {
         };
         let mut taken = taken.ok_or_else(|| Failure::protocol("a reply to a request that was not sent"))?;
         let received = taken.assembly.receive(head, is_structured, incoming);
-        lock(&self.state).is_receiving = false;
+        let mut state = lock(&self.state);
+        state.is_receiving = false;
         match received {
             Ok(true) => {
-                lock(&self.state).note_progress();
+                state.note_progress();
+                if !state.is_owed() {
+                    self.idle.notify_all();
+                }
+                drop(state);
                 let outcome = taken.assembly.finish();
                 self.answers.fetch_add(u64::from(outcome.is_ok()), Ordering::Relaxed);
                 let failure = match &outcome {
@@ -272,7 +283,6 @@ impl Shared {
                 failure.map_or(Ok(()), Err)
             }
             Ok(false) => {
-                let mut state = lock(&self.state);
                 match &state.broken {
                     Some(failure) => taken.slot.fill(Err(failure.clone())),
                     None => drop(state.in_flight.insert(head.cookie, taken)),
@@ -280,10 +290,19 @@ impl Shared {
                 Ok(())
             }
             Err(failure) => {
+                drop(state);
                 taken.slot.fill(Err(failure.clone()));
                 Err(failure)
             }
         }
+    }
+
+    /// Waits until nothing is owed; whether that came about in time.
+    fn wait_until_idle(&self, time: Duration) -> bool {
+        let state = lock(&self.state);
+        let wait = self.idle.wait_timeout_while(state, time, |state| state.is_owed() && state.broken.is_none());
+        let (state, _) = wait.unwrap_or_else(PoisonError::into_inner);
+        !state.is_owed() && state.broken.is_none()
     }
 
     /// Fails all requests, those in flight and those to come.
@@ -293,6 +312,7 @@ impl Shared {
             state.broken.get_or_insert(failure.clone());
             std::mem::take(&mut state.in_flight)
         };
+        self.idle.notify_all();
         in_flight.into_values().for_each(|request| request.slot.fill(Err(failure.clone())));
     }
 }
