@@ -11,8 +11,9 @@ use super::formats::raw::RawImage;
 use super::formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 use super::image::Image;
 use super::name::ImageName;
-use crate::error::{Error, Kind, Layer, Result};
+use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::host::Storage;
+use crate::nbd::is_incomplete;
 
 /// Opens the image at `path`, or the NBD export of that URI, for reading, with all files that it refers to. The guest's disk is read through the result;
 /// a [`Stage`](super::Stage) over it takes changes.
@@ -63,6 +64,19 @@ pub(crate) fn is_ova(path: &Path) -> bool {
     matches!(ImageName::of(path), ImageName::File(path) if open_file(path, Locking::default()).is_ok_and(|file| ova::is_ova(&file)))
 }
 
+/// Refuses a copy of a disk that was interrupted. What cannot be read here is reported when it is read.
+fn refuse_incomplete(storage: &dyn Storage, path: &Path) -> Result<()> {
+    let mut head = [0; 512];
+    match storage.read_at(0, &mut head) {
+        Ok(_) if is_incomplete(&head) => {}
+        Ok(_) | Err(_) => return Ok(()),
+    }
+    Err(Error::damaged(Layer::Block, "an incomplete copy of a disk: the command that wrote it was interrupted")
+        .with_code(ErrorCode::NbdIncomplete)
+        .path(path.display().to_string())
+        .hint("run the command again that wrote it"))
+}
+
 /// A chain with no file in it yet.
 pub(super) fn new_chain(options: &OpenOptions) -> Chain<'_> {
     Chain::new(options, open_link)
@@ -82,7 +96,10 @@ fn open_link(
     };
     tracing::debug!(path = %path.display(), %format, "opening an image");
     match format {
-        Format::Raw => Ok(Box::new(RawImage::open(storage, path)?)),
+        Format::Raw => {
+            refuse_incomplete(&*storage, path)?;
+            Ok(Box::new(RawImage::open(storage, path)?))
+        }
         Format::Qcow2 => Ok(Box::new(qcow2::Qcow2Image::open(storage, path, chain)?)),
         Format::Vmdk => vmdk::open(storage, path, &ChainReferences::new(chain, path)),
         Format::Vhd => vhd::open(storage, path, &ChainReferences::new(chain, path)),

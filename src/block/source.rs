@@ -1,9 +1,11 @@
 //! A disk that can be copied whole.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::image::{Extent, Image};
 use crate::error::Result;
+use crate::host::Storage;
 use crate::units::ImageOffset;
 
 /// A disk that can be converted: an [`Image`], or a [`Stage`](super::Stage) with its changes.
@@ -30,6 +32,11 @@ pub trait DiskSource: Sync {
 
     /// The host's files that must not become the output.
     fn files(&self) -> Vec<PathBuf>;
+
+    /// The file that was opened, where it is known.
+    fn opened_file(&self) -> Option<&Arc<dyn Storage>> {
+        None
+    }
 }
 
 impl<T: Image + ?Sized> DiskSource for T {
@@ -44,5 +51,8 @@ impl<T: Image + ?Sized> DiskSource for T {
     }
     fn files(&self) -> Vec<PathBuf> {
         Image::files(self)
+    }
+    fn opened_file(&self) -> Option<&Arc<dyn Storage>> {
+        self.parts().map(|parts| parts.file)
     }
 }

@@ -13,7 +13,7 @@ use super::request::InjectSpec;
 use super::signals::{self, Subject};
 use super::worker;
 use crate::block::commit;
-use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, ExportCopy, convert};
+use crate::block::convert::{ConvertOptions, ConvertProgress, Converted, ExportCopy, Inputs, convert};
 use crate::block::{self, Stage, StageOptions};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::escape::escape;
@@ -179,7 +179,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if spec.output.dry_run {
         if is_nbd_name(path) {
             // Connects to the server, and writes nothing.
-            drop(ExportCopy::begin(&stage, path, &options)?);
+            drop(ExportCopy::begin(&stage, Inputs::default(), path, &options)?);
         } else {
             commit::refuse_own_files(&stage.image().files(), path)?;
         }
@@ -221,7 +221,11 @@ fn show_finished(finished: &FinishedOutput, spec: &InjectSpec, ui: &Ui) -> Resul
     let FinishedOutput { report, virtual_size } = finished;
     let Some(Destination::Standalone { path, format, .. }) = &spec.output.named()? else { return Ok(()) };
     let cannot = |error| Error::io(Layer::Host, "cannot find the length of the output", error);
-    let file_length = std::fs::metadata(path).map_err(|error| cannot(error).path(path.display().to_string()))?.len();
+    let file_length = match is_nbd_name(path) {
+        // As the run says that writes it.
+        true => *virtual_size,
+        false => std::fs::metadata(path).map_err(|error| cannot(error).path(path.display().to_string()))?.len(),
+    };
     let sha256 = report.run.output_sha256.clone();
     let written = Written { bytes_read: report.run.bytes_read, bytes_written: 0, file_length, sha256: sha256.clone() };
     let answer = Answer {

@@ -71,7 +71,7 @@ pub struct Told {
     pub report: Option<WorkerReport>,
     /// Warnings, the first of them.
     pub warnings: Vec<String>,
-    /// The last line that is neither progress nor a warning: what a defect, or the loader of the program, said.
+    /// The last line that is neither progress nor a warning nor advice: what a defect, or the loader of the program, said.
     pub last: Option<String>,
     /// Whether the runtime said that an allocation failed.
     pub is_out_of_memory: bool,
@@ -104,7 +104,7 @@ pub fn listen(stderr: impl Read, mut on_progress: impl FnMut(ProgressFacts)) -> 
             if told.warnings.len() < WARNINGS_MAX {
                 told.warnings.push(shorten(warning, MESSAGE_MAX).into_owned());
             }
-        } else if !text.is_empty() {
+        } else if !text.is_empty() && !text.starts_with("Hint: ") && !text.starts_with("More: ") {
             told.is_out_of_memory |= text.starts_with("memory allocation of ") && text.ends_with(" failed");
             told.last = Some(shorten(&text, MESSAGE_MAX).into_owned());
         }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::disks::{block_options, open_briefly};
 use super::inject::prepare;
 use super::locate::locate_partition;
@@ -14,7 +16,8 @@ use crate::block::{Format, Image, Stage};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::Result;
-use crate::host::is_same_file;
+use crate::hex;
+use crate::host::{is_nbd_name, is_same_file};
 use crate::units::ImageOffset;
 use crate::windows::MANIFEST;
 
@@ -44,7 +47,8 @@ pub fn find_finished_output(request: &InjectRequest) -> Result<Option<FinishedOu
         Destination::Standalone { path, format, .. } => (path, *format),
         Destination::InPlace | Destination::DryRun => return Ok(None),
     };
-    if request.overwrite_output || !out.is_file() {
+    // An export is always there, and overwritten if it holds something else.
+    if !is_nbd_name(out) && (request.overwrite_output || !out.is_file()) {
         return Ok(None);
     }
     let Ok(Some(new)) = open_whole(request, out, format) else { return Ok(None) };
@@ -56,21 +60,44 @@ pub fn find_finished_output(request: &InjectRequest) -> Result<Option<FinishedOu
         let mut report = Report::of_request(request);
         report.run.image_format = Some(original.image().format().to_string());
         report.run.bytes_read = original.image().bytes_read();
-        return of_output(request, report, out, new.len()).map(Some);
+        return of_output(request, report, out, (&new, original.len())).map(Some);
     }
     // What is wrong with the guest, the run says.
-    let report = injected_before(request, &new).unwrap_or(None);
-    report.map(|report| of_output(request, report, out, new.len())).transpose()
+    let found = injected_before(request, &new).unwrap_or(None);
+    found.map(|(report, size)| of_output(request, report, out, (&new, size))).transpose()
 }
 
-/// What is said of an output that is there, with the sum of its file if that is asked for.
-fn of_output(request: &InjectRequest, report: Report, out: &Path, virtual_size: u64) -> Result<FinishedOutput> {
+/// What is said of an output that is there, with the sum of its file, or of the disk in an export, if that is asked for.
+/// `virtual_size`: bytes of the disk, after which an export may have more.
+fn of_output(
+    request: &InjectRequest,
+    report: Report,
+    out: &Path,
+    (new, virtual_size): (&Stage, u64),
+) -> Result<FinishedOutput> {
     let mut report = report;
     report.run.output = Some(out.display().to_string());
     if let Destination::Standalone { checksum: true, .. } = request.destination {
-        report.run.output_sha256 = Some(convert::checksum_of(out, &request.cancel)?);
+        let cancel = &request.cancel;
+        report.run.output_sha256 = Some(match is_nbd_name(out) {
+            true => checksum_of_disk(new, virtual_size, cancel)?,
+            false => convert::checksum_of(out, cancel)?,
+        });
     }
     Ok(FinishedOutput { report, virtual_size })
+}
+
+fn checksum_of_disk(disk: &Stage, size: u64, cancel: &Cancel) -> Result<String> {
+    let (mut sum, mut at, mut bytes) = (Sha256::new(), 0, vec![0; COMPARED_AT_ONCE]);
+    while at < size {
+        cancel.check()?;
+        let count = usize::try_from(size - at).unwrap_or(COMPARED_AT_ONCE).min(COMPARED_AT_ONCE);
+        let part = bytes.get_mut(..count).unwrap_or_default();
+        disk.read_at(ImageOffset(at), part)?;
+        sum.update(part);
+        at += count as u64;
+    }
+    Ok(hex::encode(&sum.finalize()))
 }
 
 /// Opens an output if its container has all that its tables point at, and is made of the files that the destination says: of
@@ -98,18 +125,18 @@ fn open_whole(request: &InjectRequest, out: &Path, format: Format) -> Result<Opt
     Ok(is_made_so.then_some(new))
 }
 
-/// The report of the run that made this output, if it holds what the run writes.
+/// The report of the run that made this output, if it holds what the run writes, and the size of the disk.
 ///
 /// A run depends on its request and on the time. When the output was made, the manifest in the guest shows, which the run wrote;
 /// of a run that left an older one there, it is seen where the staged disk has the time of now.
-fn injected_before(request: &InjectRequest, new: &Stage) -> Result<Option<Report>> {
+fn injected_before(request: &InjectRequest, new: &Stage) -> Result<Option<(Report, u64)>> {
     if let Some(clock) = time_of_manifest(request, new).unwrap_or(None)
-        && let Some(report) = injected_at(request, clock, new.image())?
+        && let Some(found) = injected_at(request, clock, new.image())?
     {
-        return Ok(Some(report));
+        return Ok(Some(found));
     }
     let (staged, _) = stage_at(request, request.clock)?;
-    if staged.stage.len() != new.len() {
+    if !has_fitting_size(&staged.stage, new.image()) {
         return Ok(None);
     }
     let clock = time_in(&staged.stage, request.clock, new.image())?;
@@ -117,8 +144,8 @@ fn injected_before(request: &InjectRequest, new: &Stage) -> Result<Option<Report
     injected_at(request, clock.unwrap_or(request.clock), new.image())
 }
 
-/// The report of a run at this time, if this is the disk that it writes.
-fn injected_at(request: &InjectRequest, clock: FileTime, new: &dyn Image) -> Result<Option<Report>> {
+/// The report of a run at this time, and the size of its disk, if this is the disk that it writes.
+fn injected_at(request: &InjectRequest, clock: FileTime, new: &dyn Image) -> Result<Option<(Report, u64)>> {
     let (staged, mut report) = stage_at(request, clock)?;
     if !has_same_content(&staged.stage, new, &request.cancel)? {
         return Ok(None);
@@ -126,7 +153,7 @@ fn injected_at(request: &InjectRequest, clock: FileTime, new: &dyn Image) -> Res
     report.run.bytes_read = staged.bytes_read();
     report.succeed();
     report.summary = report.outcome(staged.scheme);
-    Ok(Some(report))
+    Ok(Some((report, staged.stage.len())))
 }
 
 fn stage_at(request: &InjectRequest, clock: FileTime) -> Result<(Staged, Report)> {
@@ -167,9 +194,15 @@ fn time_in(stage: &Stage, clock: FileTime, new: &dyn Image) -> Result<Option<Fil
     Ok(None)
 }
 
+/// Whether an image can hold the disk: of the same size, but for an export, which may be longer.
+fn has_fitting_size(disk: &Stage, image: &dyn Image) -> bool {
+    let is_export = image.files().first().is_some_and(|file| is_nbd_name(file));
+    image.len() == disk.len() || (is_export && image.len() > disk.len())
+}
+
 /// Compares a disk with an image; what both know to be zeros is not read.
 fn has_same_content(one: &Stage, other: &dyn Image, cancel: &Cancel) -> Result<bool> {
-    if one.len() != other.len() {
+    if !has_fitting_size(one, other) {
         return Ok(false);
     }
     let (mut at, mut first, mut second) = (0, vec![0; COMPARED_AT_ONCE], vec![0; COMPARED_AT_ONCE]);

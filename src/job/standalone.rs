@@ -9,8 +9,9 @@ use super::request::{InjectRequest, Observer};
 use super::staging::{Staged, StagingJob};
 use super::step::Step;
 use super::verify::{VerifiedDisk, verify};
+use crate::block::Image;
 use crate::block::commit::Committed;
-use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, ExportCopy, convert};
+use crate::block::convert::{BackgroundCopy, ConvertOptions, ConvertProgress, Converted, ExportCopy, Inputs, convert};
 use crate::error::{Error, Layer, Result};
 use crate::host::is_nbd_name;
 
@@ -25,7 +26,7 @@ pub(super) fn write_standalone(
 ) -> Result<Staged> {
     let opened = job.open(report);
     let (staged, done, verified) = match opened {
-        Ok(disks) if is_nbd_name(path) => convert_to_export(observer, report, job, disks, path, options)?,
+        Ok(disks) if is_nbd_name(path) => convert_to_export(request, observer, report, job, disks, path, options)?,
         Ok(disks) if options.compression.is_none() && request.threads.is_none() => {
             convert_meanwhile(observer, report, job, disks, path, options)?
         }
@@ -44,6 +45,7 @@ pub(super) fn write_standalone(
 
 /// Writes the disk to an export, of which nothing is overwritten before the staged disk is verified.
 fn convert_to_export(
+    request: &InjectRequest,
     observer: &dyn Observer,
     report: &mut Report,
     job: &dyn StagingJob,
@@ -51,7 +53,9 @@ fn convert_to_export(
     path: &Path,
     options: &ConvertOptions<'_>,
 ) -> Result<(Staged, Converted, VerifiedDisk)> {
-    let copy = ExportCopy::begin(&disks.stage, path, options)?;
+    let others: Vec<&dyn Image> = disks.others.iter().map(|other| other.stage.image()).collect();
+    let inputs = Inputs { disks: &others, files: &request.drivers };
+    let copy = ExportCopy::begin(&disks.stage, inputs, path, options)?;
     let staged = job.stage(report, Ok(disks))?;
     observer.step(Step::Verify);
     let verified = verify(&staged)?;

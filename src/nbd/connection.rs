@@ -210,10 +210,11 @@ impl Connection {
         let sent = (&*stream).write_all(&head).and_then(|()| (&*stream).write_all(data));
         if let Err(error) = sent {
             // A request that was sent in part leaves the stream without a meaning.
-            let failure = Failure::lost(&error);
-            self.shared.fail(&failure);
+            self.shared.fail(&Failure::lost(&error));
             stream.shut_down();
-            return Err(failure);
+            // Why the connection was of no more use before, the receiver knows: the job is asked to stop, say.
+            let broken = lock(&self.shared.state).broken.clone();
+            return Err(broken.unwrap_or_else(|| Failure::lost(&error)));
         }
         Ok(Ticket::new(slot))
     }

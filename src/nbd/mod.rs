@@ -11,6 +11,7 @@ mod export;
 mod extents;
 mod failure;
 mod handshake;
+mod incomplete;
 mod link;
 mod options;
 mod output;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use edit_host::ExportHost;
 pub use export::Export;
+pub(crate) use incomplete::is_incomplete;
 pub(crate) use link::IDENTITY;
 pub use options::{NbdOptions, StatusHook};
 pub(crate) use output::ExportOutput;

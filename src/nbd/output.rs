@@ -1,7 +1,8 @@
 //! An export that a whole disk is written to.
 //!
-//! The first block is zeros while the copy is under way, and is written when all others were read back: what an interrupted run
-//! leaves is not taken for a disk. A connection that is lost is not made again: what it did not answer may be done or not.
+//! While the copy is under way, the first block says that it is incomplete, and the last one, which a partition table has its
+//! backup in, is zeros; they are written when all others were read back: what an interrupted run leaves is not taken for a disk.
+//! A connection that is lost is not made again: what it did not answer may be done or not.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,9 +16,10 @@ use super::connection::Connection;
 use super::edit_host::ExportHost;
 use super::export::{Export, NotWritable};
 use super::failure::Failure;
+use super::incomplete::beginning;
 use super::link::{denied_error, join};
 use super::options::NbdOptions;
-use super::sequence::{BLOCK, BlockSink, NoSink, Sequence};
+use super::sequence::{BLOCK, BlockSink, Ended, NoSink, Sequence, last_block};
 use super::ticket::Ticket;
 use super::uri::NbdUri;
 use super::writer::{ExportWriter, done};
@@ -37,6 +39,8 @@ pub(crate) struct ExportOutput {
     writer: ExportWriter,
     state: Mutex<State>,
     is_begun: AtomicBool,
+    /// Whether the first block of the disk was sent.
+    is_headed: AtomicBool,
     /// Keeps other processes of this machine from editing the export.
     _alone: Option<NameLock>,
 }
@@ -44,6 +48,8 @@ pub(crate) struct ExportOutput {
 struct State {
     sequence: Sequence,
     pending: Pending,
+    /// The first block as this copy has written it.
+    beginning: Vec<u8>,
 }
 
 /// What is written next, and what was not answered.
@@ -77,8 +83,13 @@ impl ExportOutput {
             uri,
             writer: ExportWriter::new(Arc::clone(&connection)),
             connection,
-            state: Mutex::new(State { sequence: Sequence::starting_at(0), pending: Pending::default() }),
+            state: Mutex::new(State {
+                sequence: Sequence::starting_at(0, 0),
+                pending: Pending::default(),
+                beginning: Vec::new(),
+            }),
             is_begun: AtomicBool::new(false),
+            is_headed: AtomicBool::new(false),
             _alone: alone,
         })
     }
@@ -92,43 +103,105 @@ impl ExportOutput {
         self.is_begun.load(Ordering::Relaxed)
     }
 
-    /// Clears the first block, durably.
+    /// Whether the first block of the disk was sent: the export may hold a disk, though no flush has confirmed it.
+    pub(crate) fn is_headed(&self) -> bool {
+        self.is_headed.load(Ordering::Relaxed)
+    }
+
+    /// The first block of what the export holds.
+    ///
+    /// # Errors
+    /// When the server does not give it.
+    pub(crate) fn head(&self) -> Result<Vec<u8>> {
+        let mut head = vec![0; self.export().size.min(BLOCK) as usize];
+        self.writer.read_at(0, &mut head).map_err(|e| self.error("cannot read the export", e))?;
+        Ok(head)
+    }
+
+    /// Writes the beginning of the export as it is, durably: a file in which the export lies has another time then.
+    ///
+    /// # Errors
+    /// When the server does not do it.
+    pub(crate) fn touch(&self) -> Result<()> {
+        let head = self.head()?;
+        self.writer.write_at(0, &head).and_then(|()| self.writer.flush()).map_err(|e| self.cannot(e))
+    }
+
+    /// Makes the export an incomplete copy of a disk of this size, durably.
     ///
     /// # Errors
     /// When the server does not do it.
     pub(crate) fn begin(&self, size: u64) -> Result<()> {
         self.is_begun.store(true, Ordering::Relaxed);
-        let first = vec![0; size.min(BLOCK) as usize];
-        self.writer.write_at(0, &first).and_then(|()| self.writer.flush()).map_err(|e| self.cannot(e))
+        let mut state = lock(&self.state);
+        state.sequence = Sequence::starting_at(0, size);
+        state.beginning = beginning(size.min(BLOCK) as usize);
+        let begun = self.writer.write_at(0, &state.beginning).and_then(|()| match last_block(size) {
+            0 => Ok(()),
+            last => self.writer.write_at(last, &vec![0; (size - last) as usize]),
+        });
+        begun.and_then(|()| self.writer.flush()).map_err(|e| self.cannot(e))
     }
 
-    /// Ends a disk of this size: writes what is left, reads all of it back, and then writes the first block. Returns the SHA-256
-    /// of the disk if it `has_checksum`. `progress` is told the bytes that were read back.
+    /// Ends a disk of this size: writes what is left, reads all of it back, and then writes the last block and the first one.
+    /// Returns the SHA-256 of the disk if it `has_checksum`. `progress` is told the bytes that were read back.
     ///
     /// # Errors
     /// When the server does not do it, or does not hold what was written.
     pub(crate) fn finish(&self, size: u64, has_checksum: bool, progress: &dyn Fn(u64)) -> Result<Option<String>> {
-        let finished = self.write_rest(size).map_err(io::Error::from).and_then(|(first, hash)| {
-            self.writer.flush()?;
-            let mut checksum = has_checksum.then(|| Sha256::new_with_prefix(&first));
-            if self.read_back(size, checksum.as_mut(), progress)? != hash {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, NOT_HELD));
-            }
-            self.writer.write_at(0, &first)?;
-            // Reads it back, too.
-            self.writer.flush()?;
-            progress(size);
-            Ok(checksum.map(|sum| hex::encode(&sum.finalize())))
-        });
-        finished.map_err(|e| self.cannot(e))
+        self.finish_disk(size, has_checksum, progress).map_err(|e| self.cannot(e))
     }
 
-    /// Writes what is left of a disk of this size; returns its first block, and the hash of all others.
-    fn write_rest(&self, size: u64) -> std::result::Result<(Vec<u8>, [u8; 32]), Failure> {
+    fn finish_disk(&self, size: u64, has_checksum: bool, progress: &dyn Fn(u64)) -> io::Result<Option<String>> {
+        let not_held = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let Ended { first, last, hash } = self.write_rest(size)?;
+        self.writer.flush()?;
+        let mut checksum = has_checksum.then(|| Sha256::new_with_prefix(&first));
+        let end = if last.is_empty() { size } else { last_block(size) };
+        if self.read_back((end, size), checksum.as_mut(), progress)? != hash {
+            return Err(not_held(NOT_HELD));
+        }
+        if !last.is_empty() {
+            self.writer.write_at(end, &last)?;
+            self.writer.flush()?;
+        }
+        if !self.holds_beginning()? {
+            return Err(not_held(ANOTHER_WRITER));
+        }
+        self.is_headed.store(true, Ordering::Relaxed);
+        // What is flushed is read back, too.
+        if let Err(error) = self.writer.write_at(0, &first).and_then(|()| self.writer.flush()) {
+            self.take_head_back();
+            return Err(error);
+        }
+        progress(size);
+        Ok(checksum.map(|mut sum| {
+            sum.update(&last);
+            hex::encode(&sum.finalize())
+        }))
+    }
+
+    /// Whether the first block is still the one of this copy.
+    fn holds_beginning(&self) -> io::Result<bool> {
+        let state = lock(&self.state);
+        let mut head = vec![0; state.beginning.len()];
+        self.writer.read_at(0, &mut head)?;
+        Ok(head == state.beginning)
+    }
+
+    /// Makes the copy an incomplete one again, if the server still does it.
+    fn take_head_back(&self) {
+        let state = lock(&self.state);
+        let taken = self.writer.write_at(0, &state.beginning).and_then(|()| self.writer.flush());
+        self.is_headed.store(taken.is_err(), Ordering::Relaxed);
+    }
+
+    /// Writes what is left of a disk of this size, but for its first block and its last one.
+    fn write_rest(&self, size: u64) -> std::result::Result<Ended, Failure> {
         let mut state = lock(&self.state);
-        let State { sequence, pending } = &mut *state;
+        let State { sequence, pending, .. } = &mut *state;
         let mut sink = Sender { output: self, pending };
-        let mut sequence = std::mem::replace(sequence, Sequence::starting_at(0));
+        let mut sequence = std::mem::replace(sequence, Sequence::starting_at(0, size));
         sequence.push_zeros_to(size, &mut sink)?;
         let ended = sequence.finish(&mut sink)?;
         sink.send_pending()?;
@@ -136,22 +209,22 @@ impl ExportOutput {
         Ok(ended)
     }
 
-    /// Reads the disk but for its first block; returns its hash.
+    /// Reads a disk of `size` bytes from the end of its first block to `end`; returns the hash.
     fn read_back(
         &self,
-        size: u64,
+        (end, size): (u64, u64),
         mut checksum: Option<&mut Sha256>,
         progress: &dyn Fn(u64),
     ) -> std::result::Result<[u8; 32], Failure> {
-        let mut sequence = Sequence::starting_at(BLOCK);
+        let mut sequence = Sequence::starting_at(BLOCK, size);
         let (mut asked, mut tickets) = (BLOCK, VecDeque::new());
         loop {
-            while tickets.len() < IN_FLIGHT && asked < size {
-                let end = size.min(asked + self.writer.piece());
-                let (start, whole_end) = self.export().whole_units(asked, end);
+            while tickets.len() < IN_FLIGHT && asked < end {
+                let next = end.min(asked + self.writer.piece());
+                let (start, whole_end) = self.export().whole_units(asked, next);
                 let length = u32::try_from(whole_end - start).map_err(|_| Failure::protocol("a read too long"))?;
-                tickets.push_back(((end - asked) as usize, self.connection.read(start, length)?));
-                asked = end;
+                tickets.push_back(((next - asked) as usize, self.connection.read(start, length)?));
+                asked = next;
             }
             let Some((length, ticket)) = tickets.pop_front() else { break };
             let bytes = join(vec![ticket])?;
@@ -162,12 +235,15 @@ impl ExportOutput {
             }
             progress(sequence.at());
         }
-        Ok(sequence.finish(&mut NoSink)?.1)
+        Ok(sequence.finish(&mut NoSink)?.hash)
     }
 
     /// The error of writing the export.
     fn cannot(&self, error: io::Error) -> Error {
-        let what = "cannot write the export";
+        self.error("cannot write the export", error)
+    }
+
+    fn error(&self, what: &str, error: io::Error) -> Error {
         let failure = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
         let refused = |why: String| {
             let error = Error::new(Kind::Io, Layer::Nbd, format!("{what}: {why}")).path(self.uri.to_string());
@@ -183,6 +259,7 @@ impl ExportOutput {
 
 /// Why a copy is not good that was written without an error.
 const NOT_HELD: &str = "the NBD server does not hold what was written";
+const ANOTHER_WRITER: &str = "another program has written to the export";
 
 /// Locks the export against other processes of this machine, where there is a folder for locks.
 fn lock_export(name: &Path, options: &NbdOptions) -> Result<Option<NameLock>> {
@@ -199,9 +276,9 @@ fn lock_export(name: &Path, options: &NbdOptions) -> Result<Option<NameLock>> {
 /// What is said of an export that cannot become an output.
 const NOT_AN_OUTPUT: NotWritable<'_> = NotWritable {
     prefix: "cannot write the output: ",
-    read_only_hint: "serve it writable, or write a file: -o NEW.qcow2",
+    read_only_hint: "serve it writable, or name a file as the output",
     no_flush_why: "it never says when a copy is durable",
-    no_flush_hint: "write a file: -o NEW.raw, and copy it to the server",
+    no_flush_hint: "name a file as the output, and copy it to the server",
 };
 
 /// Sends blocks, joined to long requests.
@@ -298,7 +375,7 @@ impl Storage for ExportOutput {
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = lock(&self.state);
-        let State { sequence, pending } = &mut *state;
+        let State { sequence, pending, .. } = &mut *state;
         if offset < sequence.at() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write to an export that goes back"));
         }

@@ -1,6 +1,7 @@
 //! A disk as a sequence of blocks: bytes and zeros go in from one end to the other, writes of data and of zeros come out.
 //!
-//! The first block is held back, and the others are hashed, so that two sequences can be compared however they were cut.
+//! The first block and the last one are held back, and the others are hashed, so that two sequences can be compared however they
+//! were cut.
 
 use sha2::{Digest, Sha256};
 
@@ -37,13 +38,32 @@ pub(super) struct Sequence {
     /// Bytes of the block that is not complete.
     block: Vec<u8>,
     first: Vec<u8>,
+    /// Where the block begins that the disk ends in.
+    last_at: u64,
+    last: Vec<u8>,
     digest: Sha256,
 }
 
+/// The end of a sequence.
+pub(super) struct Ended {
+    /// The first block.
+    pub(super) first: Vec<u8>,
+    /// The last block, empty where it is the first one.
+    pub(super) last: Vec<u8>,
+    /// Hash of those between.
+    pub(super) hash: [u8; 32],
+}
+
+/// Where the last block of a disk of this size begins: the backup of a partition table is in it. 0 where it is the first one.
+pub(super) fn last_block(size: u64) -> u64 {
+    size.saturating_sub(1) / BLOCK * BLOCK
+}
+
 impl Sequence {
-    /// A sequence that begins at a multiple of [`BLOCK`].
-    pub(super) fn starting_at(at: u64) -> Self {
-        Self { at, block: Vec::new(), first: Vec::new(), digest: Sha256::new() }
+    /// The part of a disk of `size` bytes that begins at `at`, a multiple of [`BLOCK`].
+    pub(super) fn starting_at(at: u64, size: u64) -> Self {
+        let last_at = last_block(size);
+        Self { at, block: Vec::new(), first: Vec::new(), last_at, last: Vec::new(), digest: Sha256::new() }
     }
 
     /// The offset of the byte that comes next.
@@ -70,8 +90,8 @@ impl Sequence {
     pub(super) fn push_zeros_to(&mut self, end: u64, sink: &mut impl BlockSink) -> Result<(), Failure> {
         while self.at < end {
             let length = end - self.at;
-            if self.block.is_empty() && self.at > 0 && length >= BLOCK {
-                let whole = length / BLOCK * BLOCK;
+            let whole = end.min(self.last_at).saturating_sub(self.at) / BLOCK * BLOCK;
+            if self.block.is_empty() && self.at > 0 && whole > 0 {
                 sink.zeros(self.at, whole)?;
                 self.at += whole;
                 continue;
@@ -86,18 +106,22 @@ impl Sequence {
         Ok(())
     }
 
-    /// Ends the disk; returns its first block, and the hash of all others.
-    pub(super) fn finish(mut self, sink: &mut impl BlockSink) -> Result<(Vec<u8>, [u8; 32]), Failure> {
+    /// Ends the disk.
+    pub(super) fn finish(mut self, sink: &mut impl BlockSink) -> Result<Ended, Failure> {
         if !self.block.is_empty() {
             self.complete_block(sink)?;
         }
-        Ok((self.first, self.digest.finalize().into()))
+        Ok(Ended { first: self.first, last: self.last, hash: self.digest.finalize().into() })
     }
 
     fn complete_block(&mut self, sink: &mut impl BlockSink) -> Result<(), Failure> {
         let start = self.at - self.block.len() as u64;
         if start == 0 {
             self.first = std::mem::take(&mut self.block);
+            return Ok(());
+        }
+        if start == self.last_at {
+            self.last = std::mem::take(&mut self.block);
             return Ok(());
         }
         if is_zero(&self.block) {
@@ -148,7 +172,7 @@ mod tests {
             }
             let mut sums = Vec::new();
             for _ in 0..3 {
-                let (mut sequence, mut out) = (Sequence::starting_at(0), Disk(vec![0xAA; size]));
+                let (mut sequence, mut out) = (Sequence::starting_at(0, size as u64), Disk(vec![0xAA; size]));
                 while sequence.at() < size as u64 {
                     let at = sequence.at() as usize;
                     let end = size.min(at + random.below(3 * BLOCK) as usize + 1);
@@ -158,17 +182,21 @@ mod tests {
                         sequence.push(&disk[at..end], &mut out).unwrap();
                     }
                 }
-                let (first, sum) = sequence.finish(&mut out).unwrap();
+                let Ended { first, last, hash } = sequence.finish(&mut out).unwrap();
+                let last_at = last_block(size as u64) as usize;
+                assert!(out.0[last_at..].iter().all(|byte| *byte == 0xAA), "round {round}: the end came out early");
                 out.0[..first.len()].copy_from_slice(&first);
+                assert_eq!(last.is_empty(), last_at == 0, "round {round}");
+                out.0[last_at..last_at + last.len()].copy_from_slice(&last);
                 assert!(out.0 == disk, "round {round}");
-                sums.push(sum);
+                sums.push(hash);
             }
             assert!(sums.windows(2).all(|pair| pair[0] == pair[1]));
-            if size as u64 > BLOCK {
-                disk[size - 1] ^= 1;
-                let mut other = Sequence::starting_at(BLOCK);
+            if last_block(size as u64) > BLOCK {
+                disk[last_block(size as u64) as usize - 1] ^= 1;
+                let mut other = Sequence::starting_at(BLOCK, size as u64);
                 other.push(&disk[BLOCK as usize..], &mut NoSink).unwrap();
-                assert_ne!(other.finish(&mut NoSink).unwrap().1, sums[0], "round {round}");
+                assert_ne!(other.finish(&mut NoSink).unwrap().hash, sums[0], "round {round}");
             }
         }
     }

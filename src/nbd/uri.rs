@@ -97,6 +97,9 @@ impl NbdUri {
         let server = match &self.address {
             Address::Tcp(host, port) => format!("{}:{port}", host.to_ascii_lowercase()),
             Address::Unix(path) => {
+                if let Ok(path) = path.canonicalize() {
+                    return format!("{}/{}", path.display(), self.export);
+                }
                 // Of a server that is not there, the socket may not be either.
                 let folder = folder_of(path).canonicalize().or_else(|_| std::path::absolute(folder_of(path)));
                 let path = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::checksum::sha256;
 use super::export::ExportCopy;
 use super::flush::Flusher;
+use super::inputs::Inputs;
 use super::interrupt::Interrupt;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::overlay_changes;
@@ -31,7 +32,7 @@ const APPENDED_BYTES_MAX: u64 = 256 << 20;
 /// reading the source or of [`ConvertOptions::verify`].
 pub fn convert(source: &(impl DiskSource + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
     if is_nbd_name(out) {
-        return ExportCopy::begin(source, out, options)?.run(source, options);
+        return ExportCopy::begin(source, Inputs::default(), out, options)?.run(source, options);
     }
     let mut conversion = Conversion::begin(&source.files(), out, options)?;
     let hooks = Hooks { progress: options.progress, verify: options.verify, ..Hooks::default() };

@@ -3,12 +3,11 @@
 //! An export exists already, and has no other name under which a copy could be completed: an interrupted copy leaves it
 //! incomplete, and says so.
 
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::flush::Flusher;
+use super::inputs::{Inputs, Times};
 use super::interrupt::Interrupt;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::pipeline::{self, Hooks, OutputSpec};
@@ -18,13 +17,12 @@ use crate::block::journal::refuse_pending_export;
 use crate::block::{DiskSource, Format, Storage, is_zero};
 use crate::cancel::Reached;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
-use crate::escape::shell_argument;
-use crate::host::is_nbd_name;
+use crate::escape::{escape, shell_argument};
 use crate::nbd::{ExportOutput, IDENTITY, NbdOptions, NbdUri};
 use crate::units::ImageOffset;
 
-/// Where a disk with sectors of 512 bytes has the header of its GPT, and how that begins.
-const GPT_AT: std::ops::Range<usize> = 512..520;
+/// Where a disk has the header of its GPT, with sectors of 512 bytes and of 4096, and how that begins.
+const GPT_AT: [usize; 2] = [512, 4096];
 const GPT_MAGIC: &[u8; 8] = b"EFI PART";
 
 /// Refuses an export as the output of a conversion, as far as the options and the names tell; `inputs` are the files of the
@@ -62,26 +60,34 @@ pub(crate) fn refuse_export<'a>(
 pub(crate) struct ExportCopy {
     out: PathBuf,
     output: Arc<ExportOutput>,
+    /// Files that are read, and must not change when the export is written to.
+    inputs: Vec<PathBuf>,
 }
 
 impl ExportCopy {
-    /// Connects to the export `out`, and makes sure that it can hold the source, and is not the source.
+    /// Connects to the export `out`, and makes sure that it can hold the source, and is neither the source nor, as far as reading
+    /// tells, another of the inputs.
     ///
     /// # Errors
     /// [`Kind::Usage`] for an export that is not to be replaced, or is the source; [`Kind::Refused`] for one that is too small,
     /// read-only or without flush; [`Kind::Pending`] after an interrupted edit of it; [`Kind::Io`] when the server fails.
-    pub(crate) fn begin(source: &(impl DiskSource + ?Sized), out: &Path, options: &ConvertOptions<'_>) -> Result<Self> {
+    pub(crate) fn begin(
+        source: &(impl DiskSource + ?Sized),
+        others: Inputs<'_>,
+        out: &Path,
+        options: &ConvertOptions<'_>,
+    ) -> Result<Self> {
         options.check()?;
-        let files = source.files();
-        refuse_export(out, options.format, options.overwrite, files.iter().map(PathBuf::as_path))?;
+        let inputs = others.all_files(source);
+        refuse_export(out, options.format, options.overwrite, inputs.iter().map(PathBuf::as_path))?;
         let nbd = NbdOptions { cancel: options.cancel.clone(), ..options.nbd.clone() };
         refuse_pending_export(out, &nbd)?;
         let output = Arc::new(ExportOutput::open(out, &nbd)?);
         let storage: Arc<dyn Storage> = Arc::<ExportOutput>::clone(&output);
         refuse_half_written(out, &nbd, &storage)?;
-        let copy = Self { out: out.to_owned(), output };
+        let copy = Self { out: out.to_owned(), output, inputs };
         copy.refuse_small(source.len())?;
-        copy.refuse_source(source, &files)?;
+        copy.refuse_head_of_input(source, &others, &nbd)?;
         Ok(copy)
     }
 
@@ -121,6 +127,7 @@ impl ExportCopy {
         };
         let of_copy = |now: ConvertProgress| report(now.done);
         let hooks = Hooks { progress: Some(&of_copy), verify: None, interrupt };
+        self.refuse_input()?;
         self.output.begin(size)?;
         let storage: Arc<dyn Storage> = Arc::<ExportOutput>::clone(&self.output);
         let flusher = Flusher::start(storage).map_err(|e| Error::io(Layer::Host, "cannot flush the output", e))?;
@@ -148,7 +155,8 @@ impl ExportCopy {
         let rest = self.output.export().size.saturating_sub(source.len());
         if rest > 0 {
             notes.push(format!("the export is {rest} bytes longer than the disk: they are as they were"));
-            if read_head(source)?.get(GPT_AT) == Some(GPT_MAGIC) {
+            let head = read_head(source)?;
+            if GPT_AT.iter().any(|at| head.get(*at..).is_some_and(|header| header.starts_with(GPT_MAGIC))) {
                 notes
                     .push("the backup GPT is at the end of the disk, not of the export: sgdisk -e moves it".to_owned());
             }
@@ -168,29 +176,43 @@ impl ExportCopy {
             .hint(format!("let the server export a disk of at least {size} bytes")))
     }
 
-    /// Refuses an export that holds what the source does: it may be the source, by another name.
-    fn refuse_source(&self, source: &(impl DiskSource + ?Sized), files: &[PathBuf]) -> Result<()> {
-        let size = self.output.export().size;
-        let mut head = vec![0; size.min(IDENTITY) as usize];
-        let read = self.output.read_at(0, &mut head);
-        read.map_err(|e| Error::io(Layer::Block, "cannot read the export", e).path(self.out.display().to_string()))?;
-        if is_zero(&head) {
+    /// Refuses an export that begins as one of the inputs does: it may be the input, by another name.
+    fn refuse_head_of_input(
+        &self,
+        source: &(impl DiskSource + ?Sized),
+        others: &Inputs<'_>,
+        nbd: &NbdOptions,
+    ) -> Result<()> {
+        let head = self.output.head()?;
+        if is_zero(&head) || !others.any_begins_with(source, &head, nbd)? {
             return Ok(());
         }
-        let is_disk = source.len() == size && read_head(source)? == head;
-        let mut files = files.iter().filter(|file| !is_nbd_name(file));
-        if !is_disk && !files.any(|file| begins_with(file, size, &head)) {
-            return Ok(());
-        }
-        let message =
-            "cannot write the output: the export has the size and the beginning of the input: it may be the input";
         let name = shell_argument(&self.out, "URI");
-        Err(Error::new(Kind::Usage, Layer::Block, message)
+        Err(self.is_input("the export has the beginning of the input: it may be the input").hint(format!(
+            "if it is an older copy, clear its beginning first: qemu-io -f raw -c 'write -z 0 64k' {name}"
+        )))
+    }
+
+    /// Refuses an export that lies in one of the files that are read, wherever and in whatever container: what the export holds
+    /// is written to it once more, and none of the files may have another time then.
+    fn refuse_input(&self) -> Result<()> {
+        let before = Times::of(&self.inputs);
+        before.pass();
+        self.output.touch()?;
+        match before.changed() {
+            None => Ok(()),
+            Some(file) => {
+                let file = escape(&file.display().to_string()).to_string();
+                let text = format!("{file}, which is read, was written to when the export was: it may hold the export");
+                Err(self.is_input(&text).hint("name another export; nothing was changed"))
+            }
+        }
+    }
+
+    fn is_input(&self, what: &str) -> Error {
+        Error::new(Kind::Usage, Layer::Block, format!("cannot write the output: {what}"))
             .with_code(ErrorCode::OutputIsInput)
             .path(self.out.display().to_string())
-            .hint(format!(
-                "if it is an older copy, clear its beginning first: qemu-io -f raw -c 'write -z 0 64k' {name}"
-            )))
     }
 
     /// The error for a copy that was begun.
@@ -201,24 +223,31 @@ impl ExportCopy {
                 .path(self.out.display().to_string())
                 .hint("run the command again");
         }
-        let hint = format!("{what}; run the command again");
+        if self.output.is_headed() {
+            let name = shell_argument(&self.out, "URI");
+            let hint = format!(
+                "the export holds the copy, and the server did not confirm that it is durable: clear its beginning, and run the \
+                 command again: qemu-io -f raw -c 'write -z 0 64k' {name}"
+            );
+            return error
+                .clone()
+                .with_code(ErrorCode::NbdIncomplete)
+                .path(self.out.display().to_string())
+                .replace_hint(hint);
+        }
+        let hint = match error.kind() {
+            // The export is not at fault.
+            Kind::Damaged => what.to_owned(),
+            _ => format!("{what}; run the command again"),
+        };
         let hint = error.hint_text().map_or_else(|| hint.clone(), |first| format!("{hint}; {first}"));
         error.clone().with_code(ErrorCode::NbdIncomplete).path(self.out.display().to_string()).replace_hint(hint)
     }
 }
 
 /// The first bytes of a disk.
-fn read_head(source: &(impl DiskSource + ?Sized)) -> Result<Vec<u8>> {
+pub(super) fn read_head(source: &(impl DiskSource + ?Sized)) -> Result<Vec<u8>> {
     let mut head = vec![0; source.len().min(IDENTITY) as usize];
     source.read_at(ImageOffset(0), &mut head)?;
     Ok(head)
-}
-
-/// Whether the file has this size and begins so. The source has read what can be read of it.
-fn begins_with(path: &Path, size: u64, head: &[u8]) -> bool {
-    let Ok(mut file) = std::fs::File::open(path) else { return false };
-    let mut found = vec![0; head.len()];
-    file.seek(SeekFrom::End(0)).is_ok_and(|length| length == size)
-        && file.read_exact_at(&mut found, 0).is_ok()
-        && found == head
 }

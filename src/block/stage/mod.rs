@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::{DiskSource, Extent, ExtentKind, Image, beyond_end, is_inside, is_zero};
 use crate::error::{Error, Layer, Result};
+use crate::host::Storage;
 use crate::units::ImageOffset;
 use frames::{BLOCK, BLOCK_BYTES, BlockData, Frames, copy_within, limit_exceeded};
 use map::{BlockMap, Slot};
@@ -390,6 +391,9 @@ impl DiskSource for Stage {
     }
     fn files(&self) -> Vec<PathBuf> {
         self.image().files()
+    }
+    fn opened_file(&self) -> Option<&Arc<dyn Storage>> {
+        DiskSource::opened_file(self.image())
     }
 }
 

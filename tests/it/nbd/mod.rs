@@ -2,6 +2,7 @@
 
 mod commands;
 mod editing;
+mod inputs;
 mod liar;
 mod lost;
 mod mistaken;
@@ -12,4 +13,4 @@ mod signals;
 
 pub(super) use server::Server;
 
-tests![in commands, editing, lost, mistaken, output, scripted, signals;];
+tests![in commands, editing, inputs, lost, mistaken, output, scripted, signals;];

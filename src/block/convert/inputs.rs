@@ -1,0 +1,113 @@
+//! The inputs of a conversion, none of which may be its output: an export can be any file, by any name.
+
+use std::fs::File;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::export::read_head;
+use crate::block::name::ImageName;
+use crate::block::{DiskSource, Image, Locking, Storage, is_zero};
+use crate::error::Result;
+use crate::host::is_nbd_name;
+use crate::nbd::NbdOptions;
+
+/// Longer than the steps in which Linux counts the times of files.
+const STEP: Duration = Duration::from_millis(25);
+
+/// What is read beside the disk that is copied.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Inputs<'a> {
+    /// Other disks of the machine.
+    pub(crate) disks: &'a [&'a dyn Image],
+    /// Other files.
+    pub(crate) files: &'a [PathBuf],
+}
+
+impl Inputs<'_> {
+    /// The files of all inputs.
+    pub(super) fn all_files(&self, source: &(impl DiskSource + ?Sized)) -> Vec<PathBuf> {
+        let disks = self.disks.iter().flat_map(|disk| disk.files());
+        source.files().into_iter().chain(disks).chain(self.files.iter().cloned()).collect()
+    }
+
+    /// Whether a disk, or a file of one, begins as `head`, which is not all zeros, as far as both go.
+    ///
+    /// # Errors
+    /// When a disk cannot be read. A file that cannot be read has been read already, as far as it can be.
+    pub(super) fn any_begins_with(
+        &self,
+        source: &(impl DiskSource + ?Sized),
+        head: &[u8],
+        nbd: &NbdOptions,
+    ) -> Result<bool> {
+        if is_same_beginning(&read_head(source)?, head) || any_file_begins_with(source, head, nbd) {
+            return Ok(true);
+        }
+        for disk in self.disks {
+            if is_same_beginning(&read_head(*disk)?, head) || any_file_begins_with(*disk, head, nbd) {
+                return Ok(true);
+            }
+        }
+        Ok(self.files.iter().any(|path| file_begins_with(path, head, nbd)))
+    }
+}
+
+fn any_file_begins_with(disk: &(impl DiskSource + ?Sized), head: &[u8], nbd: &NbdOptions) -> bool {
+    let files = disk.files();
+    match disk.opened_file() {
+        // A server may serve one client at a time: what is open already is not opened again.
+        Some(file) => begins_with(&**file, head) || files.iter().skip(1).any(|path| file_begins_with(path, head, nbd)),
+        None => files.iter().any(|path| file_begins_with(path, head, nbd)),
+    }
+}
+
+fn file_begins_with(path: &Path, head: &[u8], nbd: &NbdOptions) -> bool {
+    let is_read = is_nbd_name(path)
+        || path.metadata().is_ok_and(|metadata| metadata.is_file() || metadata.file_type().is_block_device());
+    is_read && ImageName::of(path).open(Locking::Ignore, nbd).is_ok_and(|file| begins_with(&*file, head))
+}
+
+fn begins_with(file: &dyn Storage, head: &[u8]) -> bool {
+    let mut found = vec![0; head.len()];
+    let read = file.read_at(0, &mut found);
+    read.is_ok_and(|count| is_same_beginning(found.get(..count).unwrap_or_default(), head))
+}
+
+/// Whether two disks begin the same, as far as both go, and not with zeros alone.
+fn is_same_beginning(one: &[u8], other: &[u8]) -> bool {
+    let common = one.len().min(other.len());
+    one.get(..common) == other.get(..common) && one.get(..common).is_some_and(|bytes| !is_zero(bytes))
+}
+
+/// When files were last written to.
+pub(super) struct Times(Vec<(PathBuf, Option<Time>)>);
+
+/// Length, and time in seconds and nanoseconds.
+type Time = (u64, i64, i64);
+
+impl Times {
+    /// Those of files of this machine; exports have none.
+    pub(super) fn of(files: &[PathBuf]) -> Self {
+        let files = files.iter().filter(|file| !is_nbd_name(file));
+        Self(files.map(|file| (file.clone(), time_of(file))).collect())
+    }
+
+    /// Waits until a write gives another time.
+    pub(super) fn pass(&self) {
+        if !self.0.is_empty() {
+            std::thread::sleep(STEP);
+        }
+    }
+
+    /// The first file that has another time now.
+    pub(super) fn changed(&self) -> Option<&Path> {
+        self.0.iter().find(|(file, time)| time_of(file) != *time).map(|(file, _)| file.as_path())
+    }
+}
+
+/// Opened each time: of a file on another host, that asks for its time anew.
+fn time_of(path: &Path) -> Option<Time> {
+    let metadata = File::open(path).ok()?.metadata().ok()?;
+    metadata.is_file().then(|| (metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
