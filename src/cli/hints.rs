@@ -6,13 +6,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 
-use super::bitlocker_args::KeySource;
 use super::look;
-use super::typed::TypedCommand;
+use super::repeat::command_line;
+use super::typed::{TypedCommand, TypedOption};
 use crate::error::Error;
-use crate::escape::{shell_path, shell_word};
+use crate::escape::shell_path;
 
 /// Options that say how the file of an image is read.
 const OF_FILES: [&str; 3] = ["format", "allow_path", "disk"];
@@ -38,23 +38,18 @@ const PLACEHOLDER: &str = "IMAGE";
 pub(super) struct Typed {
     images: Vec<PathBuf>,
     options: Vec<TypedOption>,
+    /// All of it, as it can be typed again.
+    line: Option<String>,
 }
 
-/// An option that was typed.
-#[derive(Debug)]
-struct TypedOption {
-    id: String,
-    /// `--partition`.
-    flag: String,
-    /// The words for a shell: `--partition 2`.
-    words: String,
-}
+/// How a hint begins to say which option the same command needs; the option ends the hint.
+const ADD_OPTION: &str = "add --allow-path ";
 
 impl Typed {
     /// What was typed for the command that `matches` leads to.
     pub(super) fn of(root: &Command, matches: &ArgMatches) -> Self {
         let command = TypedCommand::of(root, matches);
-        let mut typed = Self::default();
+        let mut typed = Self { line: command_line(root, matches), ..Self::default() };
         for (argument, values) in command.arguments() {
             let id = argument.get_id().as_str();
             if IMAGES.contains(&id) {
@@ -75,6 +70,13 @@ impl Typed {
     pub(super) fn complete(&self, error: Error, root: fn() -> Command) -> Error {
         let is_needless = self.images.is_empty() && self.options.is_empty();
         match error.hint_text() {
+            Some(hint) if hint.contains(ADD_OPTION) => match &self.line {
+                Some(line) => {
+                    let hint = hint.replacen(ADD_OPTION, &format!("run: {line} --allow-path "), 1);
+                    error.replace_hint(hint)
+                }
+                None => error,
+            },
             Some(hint) if !is_needless && hint.contains("winject ") => {
                 // Commands are built when they are typed; a hint may name any of them.
                 let mut root = root();
@@ -129,34 +131,6 @@ impl Typed {
         let options = self.options.iter().filter(|_| names_image).filter(is_missing);
         let options: String = options.map(|option| format!(" {}", option.words)).collect();
         format!("{verb}{options}{operands}")
-    }
-}
-
-impl TypedOption {
-    /// The option with these values; `None` without any that can be repeated.
-    fn of(argument: &Arg, values: &[&str]) -> Option<Self> {
-        let id = argument.get_id().to_string();
-        let flag = format!("--{}", argument.get_long()?);
-        if matches!(argument.get_action(), ArgAction::SetTrue) {
-            return Some(Self { id, words: flag.clone(), flag });
-        }
-        // A key that was typed in place of its file is not repeated.
-        let is_key = id.starts_with("bitlocker_");
-        let may_be_repeated =
-            |value: &&&str| !is_key || KeySource::from(**value).file().is_none_or(|file| file.is_file());
-        let words: Vec<String> = values
-            .iter()
-            .filter(may_be_repeated)
-            .filter_map(|value| shell_word(value))
-            .map(|value| {
-                if value.starts_with('-') && value != "-" {
-                    format!("{flag}={value}")
-                } else {
-                    format!("{flag} {value}")
-                }
-            })
-            .collect();
-        (!words.is_empty()).then(|| Self { id, words: words.join(" "), flag })
     }
 }
 
@@ -263,6 +237,17 @@ mod tests {
                 r"winject undo --allow-path b --allow-path 'c'\''' a.img",
             ),
             ("check -f raw a.img", "winject --config IMAGE", "winject --config IMAGE"),
+            (
+                "inject --in-place a.img --drivers d' --partition 2 --bitlocker-password hunter2",
+                "if you trust it, add --allow-path 'nbd://h/?'",
+                r"if you trust it, run: winject inject --in-place --partition 2 --drivers 'd'\''' a.img --allow-path 'nbd://h/?'",
+            ),
+            (
+                "-v --json reg query a.img HKLM --allow-path b",
+                "add --allow-path /c",
+                "run: winject reg query --allow-path b a.img HKLM --allow-path /c",
+            ),
+            ("--config a.yaml", "add --allow-path /c", "add --allow-path /c"),
         ] {
             assert_eq!(completed(line, hint), expected, "{line}");
         }

@@ -44,6 +44,7 @@ mod recover;
 mod reg;
 mod remove;
 mod repair_args;
+mod repeat;
 mod request;
 pub mod sandbox;
 mod schema;
