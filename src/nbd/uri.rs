@@ -73,6 +73,15 @@ impl NbdUri {
         Ok(Self { address, export, given: given.to_owned() })
     }
 
+    /// The URI of an export that is named in another way.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse), and of [`to_portable`](Self::to_portable).
+    pub(super) fn of_parts(address: Address, export: String) -> Result<Self> {
+        let given = Self { address, export, given: String::new() }.to_portable()?;
+        Self::parse(Path::new(&given))
+    }
+
     /// The URI with nothing in it that depends on the present folder, as QEMU reads it.
     ///
     /// # Errors
@@ -92,13 +101,19 @@ impl NbdUri {
         }
     }
 
-    /// Server and export, the same however the URI is spelled. A host that has two names has two.
+    /// Server and export, the same however the URI is spelled, in one text.
     pub(super) fn canonical(&self) -> String {
+        let (server, export) = self.key();
+        format!("{server}/{export}")
+    }
+
+    /// Server and export, the same however the URI is spelled. A host that has two names has two.
+    pub(crate) fn key(&self) -> (String, String) {
         let server = match &self.address {
             Address::Tcp(host, port) => format!("{}:{port}", host.to_ascii_lowercase()),
             Address::Unix(path) => {
                 if let Ok(path) = path.canonicalize() {
-                    return format!("{}/{}", path.display(), self.export);
+                    return (path.display().to_string(), self.export.clone());
                 }
                 // Of a server that is not there, the socket may not be either.
                 let folder = folder_of(path).canonicalize().or_else(|_| std::path::absolute(folder_of(path)));
@@ -106,7 +121,7 @@ impl NbdUri {
                 path.map_or_else(|_| self.to_string(), |path| path.display().to_string())
             }
         };
-        format!("{server}/{}", self.export)
+        (server, self.export.clone())
     }
 
     /// Whether the bytes pass over a network in the clear.
@@ -124,10 +139,14 @@ impl fmt::Display for NbdUri {
     }
 }
 
+/// Server and export that a URI names, the same however it is spelled; `None` for what is not a URI.
+pub(crate) fn export_key(name: &Path) -> Option<(String, String)> {
+    is_nbd_name(name).then(|| NbdUri::parse(name).ok().map(|uri| uri.key()))?
+}
+
 /// Whether both names are those of one export.
 pub(crate) fn is_same_export(one: &Path, other: &Path) -> bool {
-    let canonical = |name: &Path| is_nbd_name(name).then(|| NbdUri::parse(name).ok().map(|uri| uri.canonical()))?;
-    canonical(one).is_some_and(|one| canonical(other) == Some(one))
+    export_key(one).is_some_and(|one| export_key(other) == Some(one))
 }
 
 /// What a user should know of images that come over a network.
@@ -178,7 +197,7 @@ fn parse_authority(authority: &str) -> Option<Address> {
         _ => return None,
     };
     let host = String::from_utf8(decode(host)?).ok()?;
-    let is_host = !host.is_empty() && !host.contains(['@', '\0', ' ']);
+    let is_host = !host.is_empty() && !host.contains(['@', '\0', ' ', '/']);
     is_host.then_some(Address::Tcp(host, port))
 }
 
