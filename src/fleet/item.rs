@@ -12,6 +12,7 @@ use super::record::{Planned, Skipped};
 use crate::error::{Error, Kind, Layer, Result};
 use crate::hex;
 use crate::host::file_key;
+use crate::nbd::export_key;
 
 /// What one worker does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +106,9 @@ pub fn refuse_equal_ids(items: &[Item]) -> Result<()> {
 pub enum ImageKey {
     /// The file, by whatever name or link.
     File((u64, u64)),
-    /// The name of a file that is not there, or of an export.
+    /// Server and name of an export.
+    Export(String, String),
+    /// The name of a file that is not there, or of an export that cannot be used.
     Name(PathBuf),
 }
 
@@ -113,8 +116,17 @@ impl ImageKey {
     /// The key of the image of this name in `folder`.
     #[must_use]
     pub fn of(image: &Path, folder: &Path) -> Self {
+        if let Some((server, name)) = export_key(image) {
+            return Self::Export(server, name);
+        }
         let path = folder.join(image);
         file_key(&path).map_or_else(|| Self::Name(path.components().collect()), Self::File)
+    }
+
+    /// The same for what exists, as far as that is known; `None` for a mere name.
+    #[must_use]
+    pub fn of_known(image: &Path, folder: &Path) -> Option<Self> {
+        Some(Self::of(image, folder)).filter(|key| !matches!(key, Self::Name(_)))
     }
 }
 
@@ -130,7 +142,11 @@ pub fn remove_equal_files<T>(
     items.retain(|item| {
         let key = ImageKey::of(image(item), folder);
         if let Some(first) = seen.get(&key) {
-            let what = if matches!(key, ImageKey::File(_)) { "file" } else { "name" };
+            let what = match key {
+                ImageKey::File(_) => "file",
+                ImageKey::Export(..) => "export",
+                ImageKey::Name(_) => "name",
+            };
             let reason = format!("the same {what} as {first}");
             skipped.push(Skipped { image: image(item).display().to_string(), reason });
             return false;
@@ -140,23 +156,25 @@ pub fn remove_equal_files<T>(
     });
 }
 
-/// Removes the items whose image another item needs: backing files, extents, parents of snapshots, further disks of a machine.
+/// Removes the items whose image another item needs: backing files and exports, extents, parents of snapshots, further disks of a machine.
 /// `needed` has the files of each item's images, as far as they can be found out.
 pub fn remove_needed_files(items: &mut Vec<Item>, folder: &Path, needed: &[Vec<PathBuf>], skipped: &mut Vec<Skipped>) {
-    let own: Vec<_> = items.iter().map(|item| file_key(&folder.join(item.image()))).collect();
+    let own: Vec<_> = items.iter().map(|item| ImageKey::of_known(item.image(), folder)).collect();
     // Which item needs the file.
-    let mut users: BTreeMap<(u64, u64), String> = BTreeMap::new();
+    let mut users: BTreeMap<ImageKey, String> = BTreeMap::new();
     for ((item, own), files) in items.iter().zip(&own).zip(needed) {
         for file in files.iter().chain(item.disks.iter().skip(1)) {
-            if let Some(key) = file_key(&folder.join(file)).filter(|key| Some(*key) != *own) {
+            if let Some(key) = ImageKey::of_known(file, folder).filter(|key| Some(key) != own.as_ref()) {
                 users.entry(key).or_insert_with(|| item.image().display().to_string());
             }
         }
     }
     let mut own = own.into_iter();
     items.retain(|item| {
-        let Some(user) = own.next().flatten().and_then(|key| users.get(&key)) else { return true };
-        let reason = format!("a file that {user} needs");
+        let Some(key) = own.next().flatten() else { return true };
+        let Some(user) = users.get(&key) else { return true };
+        let what = if matches!(key, ImageKey::Export(..)) { "an export" } else { "a file" };
+        let reason = format!("{what} that {user} needs");
         skipped.push(Skipped { image: item.image().display().to_string(), reason });
         false
     });
@@ -204,5 +222,22 @@ mod tests {
         let left: Vec<_> = items.iter().map(|item| item.image().to_owned()).collect();
         assert_eq!(left, [at("a"), at("b"), at("none")]);
         assert!(skipped[2].reason.contains("needs"), "{skipped:?}");
+    }
+
+    #[test]
+    fn an_export_is_one_item_however_its_uri_is_spelled_and_not_one_if_another_item_needs_it() {
+        let names = ["nbd://h/base", "nbd://H:10809/base", "nbd://h/top", "nbd://h:1/base"];
+        let mut items: Vec<Item> = names.map(|name| item(Path::new(name))).into();
+        let mut skipped = Vec::new();
+        remove_equal_files(&mut items, Item::image, Path::new("/x"), &mut skipped);
+        assert_eq!(
+            skipped.iter().map(|skipped| skipped.reason.as_str()).collect::<Vec<_>>(),
+            ["the same export as nbd://h/base"]
+        );
+        let needed = [vec![], vec![PathBuf::from("nbd://H/base")], vec![]];
+        remove_needed_files(&mut items, Path::new("/x"), &needed, &mut skipped);
+        assert_eq!(skipped[1].reason, "an export that nbd://h/top needs");
+        let left: Vec<_> = items.iter().map(|item| item.id.as_str()).collect();
+        assert_eq!(left, ["nbd://h/top", "nbd://h:1/base"]);
     }
 }

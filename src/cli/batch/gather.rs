@@ -271,14 +271,12 @@ fn refuse_images_as_outputs<'a>(
     if outputs.is_empty() {
         return Ok(());
     }
-    let images: BTreeMap<(u64, u64), &PathBuf> =
-        images.filter_map(|image| Some((file_key(&folder.join(image))?, image))).collect();
+    let images: BTreeMap<ImageKey, &PathBuf> =
+        images.filter_map(|image| Some((ImageKey::of_known(image, folder)?, image))).collect();
     for (file, ..) in outputs {
-        if let Some(image) = file_key(&folder.join(file)).and_then(|key| images.get(&key)) {
-            let message = format!(
-                "cannot write the output: it is the same file as {}, a file of an image of the batch",
-                image.display()
-            );
+        if let Some(image) = ImageKey::of_known(file, folder).and_then(|key| images.get(&key)) {
+            let message =
+                format!("cannot write the output: it is {}, which an image of the batch needs", image.display());
             return Err(usage(message)
                 .with_code(ErrorCode::OutputIsInput)
                 .path(file.display().to_string())
