@@ -1,4 +1,4 @@
-//! Which files an image names, whether or not they may be opened: an edit of one of them would change what the image holds.
+//! Which files and exports an image names, whether or not they may be opened: an edit of one of them would change what the image holds.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::chain::OpenOptions;
 use super::format::Format;
 use super::named::NamedFiles;
 use super::open::open_storage;
-use crate::host::{FileStorage, PathPolicy, Storage};
+use crate::host::{FileStorage, PathPolicy, Storage, is_nbd_name};
 
 /// Files that are looked at for one image. More are named by a hostile image alone.
 const FILES_MAX: usize = 256;
@@ -17,8 +17,8 @@ const FILES_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 4096;
 
 /// All files that the image at `image` names, and those that these name, as far as their headers can be read: one that is refused
-/// (by the path policy, for a format that is not stated, because an interrupted run left it half written) is among them. `format`
-/// is that of the image, if it is known. No lock is taken.
+/// (by the path policy, for a format that is not stated, because an interrupted run left it half written) is among them, as is the
+/// URI of an NBD export, which is not connected to. `format` is that of the image, if it is known. No lock is taken.
 #[must_use]
 pub fn files_named(image: &Path, format: Option<Format>) -> Vec<PathBuf> {
     let named = NamedFiles::default();
@@ -34,7 +34,7 @@ pub fn files_named(image: &Path, format: Option<Format>) -> Vec<PathBuf> {
     while let Some(path) = files.get(next).cloned().filter(|_| next < FILES_MAX) {
         let format = format.filter(|_| next == 0);
         next += 1;
-        let Ok(storage) = FileStorage::open(&path, false) else { continue };
+        let Some(storage) = open_file(&path) else { continue };
         if format.is_none_or(|format| format == Format::Qcow2)
             && let Some(name) = qcow2_backing_name(&storage)
         {
@@ -48,6 +48,11 @@ pub fn files_named(image: &Path, format: Option<Format>) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// The file of this name, if there is one; an export is none.
+fn open_file(path: &Path) -> Option<FileStorage> {
+    if is_nbd_name(path) { None } else { FileStorage::open(path, false).ok() }
 }
 
 /// The backing file in the header of a qcow2, whatever else is wrong with the image.

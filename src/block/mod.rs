@@ -27,7 +27,6 @@ pub use crate::host::{
     Storage, StorageExt,
 };
 pub use crate::io::is_zero;
-pub(crate) use chain::open_file;
 pub use chain::{Chain, OpenOptions};
 pub use files_named::files_named;
 pub use format::Format;
@@ -35,6 +34,7 @@ pub use formats::raw::RawImage;
 pub use image::{Extent, ExtentKind, Image, ImageParts, use_notes};
 pub(crate) use image::{beyond_end, is_inside};
 pub use name::ImageName;
+pub(crate) use name::{is_same_image, open_file};
 pub use named::NamedFiles;
 pub(crate) use open::is_ova;
 pub use open::{open, open_storage};

@@ -3,13 +3,26 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::chain::open_file;
 use super::commit::other_name::refuse_half_written;
-use super::journal::refuse_pending_export;
+use super::journal::{refuse_pending, refuse_pending_export};
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::shell_argument;
-use crate::host::{Locking, Storage, is_nbd_name};
-use crate::nbd::{NbdOptions, NbdStorage};
+use crate::host::{FileStorage, LockMode, Locking, Storage, is_nbd_name, is_same_file};
+use crate::nbd::{NbdOptions, NbdStorage, is_same_export};
+
+/// Opens a file for reading, as every reader of an image must: locked against writers, and not when an interrupted run
+/// may have left it half written.
+pub(crate) fn open_file(path: &Path, locking: Locking) -> Result<FileStorage> {
+    let storage = FileStorage::open(path, false)?;
+    storage.lock(LockMode::Read, locking)?;
+    refuse_pending(path, &storage)?;
+    Ok(storage)
+}
+
+/// Whether both names stand for one file, or for one export.
+pub(crate) fn is_same_image(one: &Path, other: &Path) -> bool {
+    is_same_file(one, other) || is_same_export(one, other)
+}
 
 /// What an image's name stands for: a file (or a block device) of the host, or an export of an NBD server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::host::folder_of;
+use crate::nbd::named_export;
 
 /// Names that are collected. More are named by a hostile image alone.
 const NAMES_MAX: usize = 256;
@@ -27,8 +28,11 @@ impl NamedFiles {
     }
 }
 
-/// Where the file that the image calls `name` may lie. Of QEMU's `json:`, all file names at any depth count.
+/// Where the file that the image calls `name` may lie, or the URI of the export. Of QEMU's `json:`, all file names at any depth count.
 fn paths_of(image: &Path, name: &str) -> Vec<PathBuf> {
+    if let Some(export) = named_export(name) {
+        return export.ok().into_iter().map(|uri| PathBuf::from(uri.to_string())).collect();
+    }
     let mut names = Vec::new();
     match name.strip_prefix("json:").and_then(|json| serde_json::from_str(json).ok()) {
         Some(json) => add_file_names(&json, &mut names),

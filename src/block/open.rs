@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Locking;
-use super::chain::{Chain, OpenOptions, open_file};
+use super::chain::{Chain, OpenOptions};
 use super::format::Format;
 use super::formats::extent_map::ChainReferences;
 use super::formats::raw::RawImage;
 use super::formats::{ova, probe, qcow2, vdi, vhd, vhdx, vmdk};
 use super::image::Image;
-use super::name::ImageName;
+use super::name::{ImageName, open_file};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::host::Storage;
 use crate::nbd::is_incomplete;

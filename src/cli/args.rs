@@ -36,7 +36,8 @@ pub struct ImageArgs {
     pub format: Option<Format>,
 
     /// Let the image refer to this file, or to the files below this folder (backing files, extents); by default only
-    /// to files in its own folder; repeatable. With --in-place the data file of a qcow2 has to be named itself
+    /// to files in its own folder; repeatable. With --in-place the data file of a qcow2 has to be named itself. An NBD
+    /// URI: let it have this export as its backing file
     #[arg(long, value_name = "PATH")]
     pub allow_path: Vec<PathBuf>,
 

@@ -265,6 +265,8 @@ pub(super) struct Range {
 fn map(args: &QuestionArgs, ui: &Ui) -> Result<ExitCode> {
     const PIECE: usize = 64 << 10;
     let image = block::open(&args.image, &args.source.open_options())?;
+    let backing: Vec<_> = image.files().into_iter().skip(1).collect();
+    network_notes(&backing).iter().for_each(|note| ui.warn(note));
     if ui.is_json() {
         let mut list =
             JsonList::begin(ui, "image-map", &Mapped { filename: args.image.display().to_string() }, "ranges")?;

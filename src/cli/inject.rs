@@ -99,7 +99,8 @@ pub fn run_document(path: &Path, ui: &Ui) -> Result<ExitCode> {
         })?;
     }
     let spec = &document.spec;
-    let names = spec.other_disks.iter().chain([&spec.image]).map(PathBuf::as_path).chain(spec.output.new_file());
+    let names = spec.other_disks.iter().chain([&spec.image]).chain(&spec.source.allow_path);
+    let names = names.map(PathBuf::as_path).chain(spec.output.new_file());
     refuse_needless_requests(spec.source.nbd_requests, names)?;
     execute(spec, ui)
 }

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::file_storage::FileStorage;
 use super::folder::folder_of;
+use super::nbd_name::is_nbd_name;
 use super::read::open_as_it_is;
 use crate::error::{Error, ErrorCode, Layer, Result};
 use crate::escape::{escape, shell_path};
@@ -16,6 +17,8 @@ use crate::escape::{escape, shell_path};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PathPolicy {
     allowed: Vec<PathBuf>,
+    /// NBD exports, by their URIs.
+    exports: Vec<PathBuf>,
     anything: bool,
 }
 
@@ -26,17 +29,23 @@ impl PathPolicy {
         Self::default()
     }
 
-    /// Also allows this file, or every file below this folder.
+    /// Also allows this file, or every file below this folder; or, for an NBD URI, this export of this server as a backing file.
     #[must_use]
     pub fn allow(mut self, path: impl Into<PathBuf>) -> Self {
-        self.allowed.push(path.into());
+        let path = path.into();
+        if is_nbd_name(&path) {
+            self.exports.push(path)
+        } else {
+            self.allowed.push(path)
+        }
         self
     }
 
-    /// Allows every name. Only for images of one's own: the image can name any file that the user can read.
+    /// Allows every file. Only for images of one's own: the image can name any file that the user can read. An NBD export has to
+    /// be [allowed](Self::allow) by its URI even then: no image chooses whom winject connects to.
     #[must_use]
     pub fn anything() -> Self {
-        Self { allowed: Vec::new(), anything: true }
+        Self { anything: true, ..Self::default() }
     }
 
     /// Finds the file that the image at `image` calls `name`, without opening it.
@@ -94,6 +103,11 @@ impl PathPolicy {
     /// Where a file that was moved may be found, in addition to the image's own folder.
     pub(crate) fn allowed(&self) -> &[PathBuf] {
         &self.allowed
+    }
+
+    /// URIs of the NBD exports that an image may have as backing files.
+    pub(crate) fn allowed_exports(&self) -> &[PathBuf] {
+        &self.exports
     }
 
     /// Whether any file that an image names may be written, see [`allows_writing`](Self::allows_writing).

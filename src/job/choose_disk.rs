@@ -7,10 +7,10 @@ use super::locate::{most_telling, no_windows, search_folders, search_installatio
 use super::report::Report;
 use super::request::{InjectRequest, Observer};
 use super::step::Step;
+use crate::block::is_same_image;
 use crate::block::{self, Stage};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
-use crate::host::is_same_file;
 use crate::partition::PartitionTable;
 
 /// Most disks of one virtual machine.
@@ -25,7 +25,7 @@ pub(super) fn check_disks(request: &InjectRequest) -> Result<()> {
     let disks: Vec<&Path> = request.all_disks().map(PathBuf::as_path).collect();
     check_set(&disks, request.disk.as_deref())?;
     match &request.windows_disk {
-        Some(chosen) if !disks.iter().any(|path| is_same_file(path, chosen)) => Err(refused(
+        Some(chosen) if !disks.iter().any(|path| is_same_image(path, chosen)) => Err(refused(
             "the disk with Windows is not one of the given disks".to_owned(),
             chosen,
             "name it among the disks, too".to_owned(),
@@ -46,7 +46,7 @@ pub(super) fn check_set(disks: &[&Path], disk: Option<&str>) -> Result<()> {
         return Err(refused(what, first, hint));
     }
     for (index, path) in disks.iter().enumerate() {
-        if let Some(other) = disks.iter().take(index).find(|other| is_same_file(other, path)) {
+        if let Some(other) = disks.iter().take(index).find(|other| is_same_image(other, path)) {
             let what = format!("cannot use a disk twice: it is the same file as {}", other.display());
             let hint = if block::is_ova(path) {
                 format!("of an OVA with several disks, unpack them and name each: {}", unpack_command(path))
@@ -95,7 +95,7 @@ pub(super) fn choose_disk(
     }
     let disks: Vec<&PathBuf> = request.all_disks().collect();
     let index = match &request.windows_disk {
-        Some(chosen) => disks.iter().position(|path| is_same_file(path, chosen)),
+        Some(chosen) => disks.iter().position(|path| is_same_image(path, chosen)),
         None => Some(search(request, &disks, observer, report)?),
     };
     let request = with_windows_on(request, index.unwrap_or_default());

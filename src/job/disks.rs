@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::report::{DiskFile, Report};
 use super::request::{Destination, InjectRequest};
-use crate::block::{self, Image, Stage, StageOptions};
+use crate::block::{self, Image, Stage, StageOptions, is_same_image};
 use crate::error::{Error, Kind, Layer, Result};
-use crate::host::{is_nbd_name, is_same_file};
+use crate::host::is_nbd_name;
 use crate::nbd::NbdOptions;
 use crate::partition::{Partition, PartitionTable};
 use crate::plan::saved::{DiskFacts, OtherDiskFacts, ReadSet, disk_facts};
@@ -198,7 +198,7 @@ pub(super) fn refuse_one_chain(one: (&Path, &dyn Image), other: (&Path, &dyn Ima
         let files = image.files();
         let data_file = inner.parts().and_then(|parts| parts.data_file).map(|(_, path)| path);
         let mut written = std::iter::once(path).chain(data_file);
-        written.any(|path| files.iter().any(|file| is_same_file(file, path)))
+        written.any(|path| files.iter().any(|file| is_same_image(file, path)))
     };
     if !holds(one, other) && !holds(other, one) {
         return Ok(());

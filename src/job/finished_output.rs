@@ -12,12 +12,12 @@ use super::request::{Destination, InjectRequest, Silent};
 use super::staging::{Staged, open_to_read};
 use crate::block::convert;
 use crate::block::formats::qcow2;
-use crate::block::{Format, Image, Stage};
+use crate::block::{Format, Image, Stage, is_same_image};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::Result;
 use crate::hex;
-use crate::host::{is_nbd_name, is_same_file};
+use crate::host::is_nbd_name;
 use crate::units::ImageOffset;
 use crate::windows::MANIFEST;
 
@@ -118,7 +118,7 @@ fn open_whole(request: &InjectRequest, out: &Path, format: Format) -> Result<Opt
     let is_made_so = match request.destination {
         Destination::Overlay(_) => {
             let mut disks = request.all_disks();
-            files.get(1).is_some_and(|file| disks.any(|disk| is_same_file(file, disk)))
+            files.get(1).is_some_and(|file| disks.any(|disk| is_same_image(file, disk)))
         }
         _ => files.len() == 1,
     };

@@ -8,6 +8,7 @@ use super::output::{Output, refuse_own_files, resolve_output};
 use crate::block::formats::qcow2::{Backing, GuestCluster, NewOverlay};
 use crate::block::{Format, Image, Stage};
 use crate::error::{Error, Layer, Result};
+use crate::escape::{shell_argument, shell_options};
 use crate::host::{HostFiles, folder_of, is_nbd_name};
 use crate::nbd::NbdUri;
 use crate::units::ImageOffset;
@@ -49,7 +50,28 @@ pub fn overlay(
     }
     image.finish().map_err(in_out)?;
     output.finish()?;
-    Ok(Committed { path: out.to_owned(), bytes_written, ..Committed::default() })
+    let notes = server_note(&files, out).into_iter().collect();
+    Ok(Committed { path: out.to_owned(), bytes_written, notes, ..Committed::default() })
+}
+
+/// What it takes to read an overlay with an export below it; `files` are those of the original. `None` without an export.
+fn server_note(files: &[PathBuf], out: &Path) -> Option<String> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let own_folder = real(folder_of(out));
+    let is_outside = |file: &&PathBuf| {
+        is_nbd_name(file) || real(file).map(|file| real(folder_of(&file))) != Some(own_folder.clone())
+    };
+    let portable = |file: &PathBuf| match NbdUri::parse(file).and_then(|uri| uri.to_portable()) {
+        Ok(uri) if is_nbd_name(file) => PathBuf::from(uri),
+        _ => file.clone(),
+    };
+    let allowed: Vec<PathBuf> = files.iter().filter(is_outside).map(portable).collect();
+    allowed.iter().any(|file| is_nbd_name(file)).then(|| {
+        let (out, options) = (shell_argument(out, "OVERLAY"), shell_options("--allow-path", allowed.iter()));
+        format!(
+            "an overlay needs its server, which winject connects to if that is allowed: winject check {out}{options}"
+        )
+    })
 }
 
 /// [`super::check_overlay`], with the format that the overlay records.

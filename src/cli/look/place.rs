@@ -85,7 +85,7 @@ impl Place {
             partition: volume.partition,
         };
         look_into(&request, |files| {
-            network_notes(std::slice::from_ref(&self.image)).iter().for_each(|note| ui.warn(note));
+            network_notes(&files.image_files).iter().for_each(|note| ui.warn(note));
             files.log_warning().iter().for_each(|warning| ui.warn(warning));
             look(files)
         })

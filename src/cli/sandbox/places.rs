@@ -21,7 +21,7 @@ use crate::windows::Upload;
 enum Role {
     /// A disk image, a hive or a saved plan: files in its folder are read, too, and written in an edit in place.
     Image,
-    /// A file that images may refer to.
+    /// A file or an export that images may refer to.
     Allowed,
     /// A file or a folder that is only read.
     Input,
@@ -48,7 +48,7 @@ pub(super) struct Places {
     read: BTreeSet<PathBuf>,
     written: BTreeSet<PathBuf>,
     document: Option<PathBuf>,
-    /// NBD servers that images are read from or written to.
+    /// NBD servers that images, and what they refer to, are read from or written to.
     servers: Vec<Address>,
     /// Folder for the journals of exports that are edited.
     journals: Option<PathBuf>,
@@ -161,6 +161,11 @@ impl Places {
                 self.read.insert(path.to_owned());
                 self.document = Some(path.to_owned());
             }
+            Role::Allowed if is_nbd_name(path) => {
+                self.add_server(path);
+                // An interrupted edit of it is noticed.
+                self.read.extend(environment::journal_folder());
+            }
             // An image there names files of its own folder.
             Role::Allowed if path.is_dir() => drop(self.read.insert(path.to_owned())),
             Role::Allowed => {
@@ -170,11 +175,15 @@ impl Places {
         }
     }
 
+    /// The server of an export. A URI that is not understood is reported by the run.
+    fn add_server(&mut self, name: &Path) {
+        self.servers.extend(NbdUri::parse(name).ok().map(|uri| uri.address));
+    }
+
     /// The image, what it may refer to in its folder, and the journal and the undo record there.
     fn add_image(&mut self, path: &Path) {
         if is_nbd_name(path) {
-            // A URI that is not understood is reported by the run.
-            self.servers.extend(NbdUri::parse(path).ok().map(|uri| uri.address));
+            self.add_server(path);
             let journals = environment::journal_folder();
             let into = if self.is_edit { &mut self.written } else { &mut self.read };
             into.extend(journals.clone());
@@ -200,8 +209,8 @@ impl Places {
     /// written to.
     fn add_output(&mut self, path: &Path) {
         if is_nbd_name(path) {
+            self.add_server(path);
             // A copy is locked there, as an edit is.
-            self.servers.extend(NbdUri::parse(path).ok().map(|uri| uri.address));
             self.journals = environment::journal_folder();
             self.written.extend(self.journals.clone());
             return;
@@ -277,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_server_that_an_image_or_an_output_names_is_connected_to() {
+    fn only_a_server_that_the_command_line_names_is_connected_to() {
         let servers = |line: &str| {
             let mut command = Cli::command();
             let arguments = std::iter::once("winject").chain(line.split(' '));
@@ -291,6 +300,9 @@ mod tests {
         assert_eq!(servers("inspect nbd+unix:///?socket=/s"), (vec![Address::Unix("/s".into())], 0));
         assert_eq!(servers("inspect a.img").0, []);
         assert_eq!(servers("convert a.img nbd://h/e").0, [tcp(10809)]);
+        assert_eq!(servers("check a.img --allow-path nbd://h:1/e --allow-path /nbd").0, [tcp(1)]);
+        // The folder of the image is written, the journals of the export are read.
+        assert_eq!(servers("remove a.img --in-place --allow-path nbd://h/e"), (vec![tcp(10809)], 2));
     }
 
     /// What a command line in a folder with some files may read and write.

@@ -77,7 +77,7 @@ fn choose(disk: &dyn Image, table: &PartitionTable, request: &LookRequest) -> Re
 pub struct Files<'a> {
     partition: Partition,
     /// The files that make up the image.
-    pub(super) image_files: Vec<PathBuf>,
+    pub(crate) image_files: Vec<PathBuf>,
     volume: FileSystem<'a>,
 }
 

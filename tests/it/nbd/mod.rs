@@ -7,10 +7,11 @@ mod liar;
 mod lost;
 mod mistaken;
 mod output;
+mod overlay;
 mod scripted;
 mod server;
 mod signals;
 
 pub(super) use server::Server;
 
-tests![in commands, editing, inputs, lost, mistaken, output, scripted, signals;];
+tests![in commands, editing, inputs, lost, mistaken, output, overlay, scripted, signals;];

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use winject::internals::block::Format;
 
 use super::liar::{Offer, Request, Scripted, data, extents, handshake, next};
+use crate::formats::qemu_img;
 use crate::inject::{fixture_drivers, folder, names, winject, writable_fixture};
 use crate::support;
 
@@ -129,6 +130,34 @@ fn a_stalled_server_does_not_hold_a_command() {
     }
 }
 
+/// The same where the server is that of an overlay's backing file.
+fn a_stalled_backing_export_does_not_hold_a_command() {
+    if support::program("qemu-img").is_none() {
+        return support::skip("qemu-img is not installed");
+    }
+    let folder = folder();
+    let image = writable_fixture(folder.path(), Format::Raw);
+    let size = std::fs::metadata(&image).unwrap().len().to_string();
+    for (stall, signal, value) in [
+        (Stall::FirstHandshake, "TERM", 15),
+        (Stall::Read(0), "INT", 2),
+        (Stall::Read(3), "TERM", 15),
+        (Stall::Handshake(3), "INT", 2),
+    ] {
+        let (server, stalled) = stalling(&image, stall);
+        let uri = server.uri();
+        let out = tempfile::tempdir_in(folder.path()).unwrap();
+        let top = folder.path().join("top.qcow2").to_str().unwrap().to_owned();
+        qemu_img(&["create", "-q", "-u", "-f", "qcow2", "-b", &uri, "-F", "raw", &top, &size]);
+        let child = start(out.path(), &["convert", &top, "new.qcow2", "--allow-path", &uri]);
+        stalled.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{stall:?}: no stall"));
+        std::thread::sleep(Duration::from_millis(300));
+        let said = end(child, signal, value, &format!("{stall:?}"));
+        assert!(said.contains("Interrupted") && !said.contains("error"), "{stall:?}: {said}");
+        assert_eq!(names(out.path()), [""; 0], "{stall:?}");
+    }
+}
+
 /// A disk without an end: asking for its holes would never be done.
 fn an_endless_walk_can_be_interrupted() {
     let folder = folder();
@@ -186,4 +215,9 @@ time.sleep(600)";
     server.wait().unwrap();
 }
 
-tests![a_stalled_server_does_not_hold_a_command, an_endless_walk_can_be_interrupted, a_full_backlog_is_not_waited_for];
+tests![
+    a_stalled_server_does_not_hold_a_command,
+    a_stalled_backing_export_does_not_hold_a_command,
+    an_endless_walk_can_be_interrupted,
+    a_full_backlog_is_not_waited_for
+];

@@ -325,7 +325,7 @@ impl Qcow2Image {
 /// Opens a backing file whose format the image does not state. Only raw may be recognised by content: a guest can write
 /// any container's header to the start of its raw disk, and would then choose which files we read.
 fn open_backing_of_unstated_format(chain: &Chain<'_>, path: &Path, name: &str) -> Result<Box<dyn Image>> {
-    let (storage, backing_path) = chain.open_named(path, name)?;
+    let (storage, backing_path) = chain.open_backing(path, name)?;
     match crate::block::formats::probe::probe(&*storage, &backing_path) {
         Ok(Format::Raw) => chain.open_storage(storage, &backing_path, Some(Format::Raw)),
         Err(e) if e.kind() == Kind::Io => Err(e),
