@@ -20,6 +20,10 @@ impl Loop {
             support::skip("loop devices need root");
             return None;
         }
+        if !Path::new("/sys/block").is_dir() {
+            support::skip("/sys is not mounted, where the kernel says what a loop device is made of");
+            return None;
+        }
         let losetup = support::program("losetup")?;
         let output = Command::new(losetup).args(["--show", "-f"]).args(options).arg(image).output().unwrap();
         if !output.status.success() {
