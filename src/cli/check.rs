@@ -110,7 +110,10 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         args.machine.show(|| Ok(machine), args.overwrite, &sources, ui)?;
     }
     if args.machine.is_printed() {
-        // The machine is the answer.
+        // The machine is the answer; the verdict goes to standard error.
+        for bus in &answer.buses {
+            ui.note(bus.to_string().lines().next().unwrap_or_default());
+        }
     } else if ui.is_json() {
         ui.json_answer("check", &answer)?;
     } else {

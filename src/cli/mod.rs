@@ -231,6 +231,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         run(cli, &command, &matches, &ui)
     });
     let done = done.and_then(|code| ui.finish().map(|()| code));
+    // Of a file that is not there, or may not be read, each command says what to do.
+    let done = done.map_err(crate::job::explain_path);
     let done = done.map_err(|error| hints::Typed::of(&command, &matches).complete(error, Cli::command));
     worker::report(done.as_ref().err());
     match done {

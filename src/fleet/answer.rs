@@ -30,6 +30,7 @@ struct AnswerFacts {
     virtio: VirtioFacts,
     disks: Value,
     boots: Value,
+    buses: Value,
     warnings: Value,
     bytes_read: Value,
     bytes_written: Value,
@@ -117,7 +118,10 @@ pub(super) fn facts_of(answer: Option<&Answer>) -> Conclusion {
         "winject/check" => {
             let verdict = if facts.boots == true { "boots" } else { "does not boot" };
             let message = format!("{verdict} from a virtio disk");
-            Conclusion { message, warnings: texts(&facts.warnings), ..Conclusion::default() }
+            let mut findings = facts.buses[0]["findings"].as_array().into_iter().flatten();
+            let failure = findings.find(|finding| finding["level"] == "failure");
+            let reason = failure.and_then(|failure| text(&failure["code"]));
+            Conclusion { message, reason, warnings: texts(&facts.warnings), ..Conclusion::default() }
         }
         "winject/convert" => Conclusion {
             message: "converted".to_owned(),

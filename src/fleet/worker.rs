@@ -165,7 +165,7 @@ pub fn conclude(end: End, told: Told, answer: Option<&Answer>, is_stopping: bool
     }
     let is_done_before = outcome == Outcome::Done && (report.is_done_before || found.outcome.is_some());
     found.outcome = Some(if is_done_before { Outcome::AlreadyDone } else { outcome });
-    found.reason = reason;
+    found.reason = reason.or(found.reason).filter(|_| !outcome.is_done());
     found.hint = error.hint;
     found
 }

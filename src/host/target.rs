@@ -177,7 +177,7 @@ impl Target {
         Error::new(Kind::Usage, Layer::Host, format!("cannot write {}: the file exists already", self.what))
             .with_code(ErrorCode::OutputExists)
             .path(self.given.display().to_string())
-            .hint("choose another name, or replace the file with --overwrite")
+            .hint("choose another name, or replace the file with --overwrite (in a document: `overwrite: true`)")
     }
 
     pub(crate) fn cannot(&self) -> impl Fn(io::Error) -> Error + use<> {

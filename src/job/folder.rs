@@ -9,7 +9,7 @@ use crate::host::{folder_of, is_nbd_name};
 ///
 /// # Errors
 /// [`Kind::Usage`].
-pub(super) fn require_folder(path: &Path, output: &str) -> Result<()> {
+pub(crate) fn require_folder(path: &Path, output: &str) -> Result<()> {
     let folder = folder_of(path);
     // An NBD URI is refused by name, where the output is resolved.
     if folder.is_dir() || is_nbd_name(path) {

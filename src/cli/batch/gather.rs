@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::fleet::item::{ImageKey, id_of_path, refuse_equal_ids, remove_equal_files, remove_needed_files};
 use crate::fleet::list::{LIST_BYTES_MAX, expand, parse_list};
 use crate::fleet::{Item, Skipped};
-use crate::host::{file_key, folder_of};
+use crate::host::{file_key, folder_of, is_nbd_name};
+use crate::job::require_folder;
 
 /// What a batch works on, before it is divided.
 #[derive(Debug)]
@@ -241,16 +242,20 @@ fn arguments(job: JobKind, threads: usize, id: &str, disks: &[PathBuf], options:
     Ok((arguments, files))
 }
 
-/// Refuses two items that write one file.
+/// Refuses two items that write one file, and an output whose folder does not exist: each item would fail.
 fn refuse_equal_outputs(outputs: &[(PathBuf, bool, String)], folder: &Path) -> Result<()> {
     let mut folders: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
     let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (file, _, id) in outputs {
         let path = folder.join(file);
         let parent = folder_of(&path);
-        let real = folders
-            .entry(parent.to_owned())
-            .or_insert_with(|| parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
+        if !folders.contains_key(parent) {
+            if !is_nbd_name(file) {
+                require_folder(&path, "the output")?;
+            }
+            folders.insert(parent.to_owned(), parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
+        }
+        let real = folders.get(parent).map_or(parent, PathBuf::as_path);
         let real = real.join(path.file_name().unwrap_or_default());
         if let Some(other) = seen.insert(real, id) {
             let message = format!("two items write the same file: {other} and {id}");

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::model::{MEMORY_MIB, Machine, PROCESSORS};
+use super::qemu::word;
 use crate::drivers::Arch;
 use crate::escape::{escape, json};
 
@@ -26,11 +27,7 @@ fn write_manifest(out: &mut String, machine: &Machine) -> std::fmt::Result {
     }
     out.push_str("# Each disk is a claim; upload its file first, with a size that holds the whole disk:\n");
     for (index, disk) in machine.disks.iter().enumerate() {
-        writeln!(
-            out,
-            "#   virtctl image-upload pvc {name}-disk{index} --size=SIZE --image-path={}",
-            escape(&disk.path)
-        )?;
+        writeln!(out, "#   virtctl image-upload pvc {name}-disk{index} --size=SIZE --image-path={}", word(&disk.path))?;
     }
     if machine.is_local_time() {
         out.push_str("# The guest's hardware clock runs in local time: put its zone in place of utc, as timezone: Europe/Berlin.\n");

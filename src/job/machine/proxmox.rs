@@ -80,6 +80,7 @@ pub(super) fn commands(machine: &Machine) -> String {
         "ide" => "ide",
         _ => "sata",
     };
+    out.push_str("# The images, at the same paths on this node.\n");
     let mut order: Vec<(usize, usize)> = Vec::new();
     for (index, disk) in machine.disks.iter().enumerate() {
         order.push((disk.boot_order, index));
