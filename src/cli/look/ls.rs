@@ -46,7 +46,7 @@ pub struct Args {
     recursive: bool,
 
     /// List the folder itself, not what lies in it
-    #[arg(short, long, conflicts_with = "recursive")]
+    #[arg(short, long, conflicts_with_all = ["recursive", "all"])]
     directory: bool,
 
     /// List the files of the file system itself, too, such as $MFT

@@ -198,6 +198,17 @@ fn a_guest_writes_nowhere_else() {
     }
 }
 
+/// What lies in a folder is not listed with `-d`: an option that says which of it is listed would have no effect.
+fn an_option_without_effect_on_a_listing_is_refused() {
+    let folder = folder();
+    for option in ["-a", "--all", "-R"] {
+        let refused = run(folder.path(), &["ls", "-d", option, "disk.raw", "/"]);
+        let text = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{option}: {text}");
+        assert!(text.contains("--directory") && text.contains("cannot be used with"), "{text}");
+    }
+}
+
 fn copies_are_whole_have_holes_and_replace_nothing_unasked() {
     let mut content = vec![0; 640 << 10];
     content[256 << 10] = 1;
@@ -287,6 +298,7 @@ tests![in diff;
     a_fat_volume_is_copied_as_mtools_copies_it,
     paths_are_found_as_people_write_them,
     a_guest_writes_nowhere_else,
+    an_option_without_effect_on_a_listing_is_refused,
     copies_are_whole_have_holes_and_replace_nothing_unasked,
     a_dry_run_lists_what_is_copied_then,
 ];
