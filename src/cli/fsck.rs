@@ -111,7 +111,7 @@ fn check_volumes(args: &Args, junit: &mut Junit, ui: &Ui) -> Result<ExitCode> {
         let shown = Cell::new(Pass::Records);
         let on_progress = |pass, done, total| {
             if shown.replace(pass) != pass {
-                progress.phase("check-folders", &format!("Checking the folders of {label}"));
+                progress.phase(Step::CheckFolders.name(), &format!("Checking the folders of {label}"));
             }
             progress.set(done, total);
         };

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Ui;
 use super::args::{ImageArgs, QuestionArgs};
 use super::bitlocker_args::BitLockerArgs;
+use super::execute::Watcher;
 use super::numbers::parse_partition;
 use super::output_args::OutputArgs;
 use super::recover::show_recovery;
@@ -16,7 +17,7 @@ use crate::block::commit::Recovery;
 use crate::error::Result;
 use crate::escape::{EscapedLines, escape};
 use crate::exit::ExitCode;
-use crate::job::{self, Destination, LogReplayOutcome, LogReplayRecord, LogReplayRequest, Step, VolumeLog};
+use crate::job::{self, Destination, LogReplayOutcome, LogReplayRecord, LogReplayRequest, VolumeLog};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -151,9 +152,7 @@ fn replay(args: Replay, ui: &Ui) -> Result<ExitCode> {
         allow_dirty: args.allow_dirty,
         cancel: signals::cancel(),
     };
-    let progress = ui.phase(Step::ReplayLog.name(), Step::ReplayLog.title());
-    let done = job::replay_logs(&request)?;
-    drop(progress);
+    let done = job::replay_logs(&request, &Watcher::new(ui))?;
     if ui.is_json() {
         ui.json_answer("ntfs-log-replay", &ReplayAnswer::of(&request, &done))?;
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Ui;
 use super::environment;
+use super::execute::Watcher;
 use super::progress::connection_status;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
@@ -83,9 +84,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     }
     let policy = allow_path.into_iter().fold(PathPolicy::default(), PathPolicy::allow);
     signals::set_subject(Subject::InPlace(image.clone()));
-    let progress = ui.phase("recover", "Recovering the image");
-    let recovered = job::recover_image(&image, &policy, &nbd, &signals::cancel())?;
-    drop(progress);
+    let recovered = job::recover_image(&image, &policy, &nbd, &signals::cancel(), &Watcher::new(ui))?;
     let (name, image, recovery) = (&image, image.display(), recovered.recovery);
     let kept_journal = recovered.kept_journal.map(|path| path.display().to_string());
     if ui.is_json() {

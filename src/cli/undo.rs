@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Ui;
+use super::execute::Watcher;
 use super::signals::{self, Subject};
 use crate::block::PathPolicy;
 use crate::block::commit::UndoOptions;
@@ -96,9 +97,7 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     if !dry_run {
         signals::set_subject(Subject::InPlace(image.clone()));
     }
-    let progress = ui.phase("undo", "Taking the edit back");
-    let done = job::undo(&image, &options)?;
-    drop(progress);
+    let done = job::undo(&image, &options, &Watcher::new(ui))?;
     done.warnings.iter().for_each(|warning| ui.warn(warning));
     let bytes = done.bytes_restored;
     if ui.is_json() {

@@ -6,14 +6,15 @@ use super::explain::explain;
 use super::outputs::check_outputs;
 use super::phases::PhaseClock;
 use super::report::Report;
-use super::request::{Destination, InjectRequest, Observer};
+use super::request::{InjectRequest, Observer};
 use super::staging::{Staged, StagingJob, open_image, stage_changes};
 use super::standalone::write_standalone;
 use super::step::Step;
 use super::verify::verify;
-use crate::block::commit::{self, CommitOptions};
+use super::write_stage::commit_stage;
+use crate::block::commit::CommitOptions;
 use crate::block::convert::ConvertOptions;
-use crate::error::{Error, Layer, Result};
+use crate::error::Result;
 
 /// Makes the Windows in an image bootable from a virtio disk.
 ///
@@ -147,32 +148,15 @@ fn commit_staged(
     staged: &mut Staged,
 ) -> Result<()> {
     let stage = &mut staged.stage;
-    let report_progress = |done, total| observer.progress(done, total);
     let options = CommitOptions {
-        progress: Some(&report_progress),
         overwrite: request.overwrite_output,
         path_policy: request.path_policy.clone(),
         cancel: request.cancel.clone(),
         keep_undo: request.keep_undo,
         ..CommitOptions::default()
     };
-    let committed = match &request.destination {
-        Destination::DryRun => return Ok(()),
-        // An unchanged image is not even locked for writing.
-        Destination::InPlace if !stage.is_dirty() => {
-            report.run.output = Some(request.image.display().to_string());
-            return Ok(());
-        }
-        Destination::InPlace => {
-            observer.step(Step::CommitInPlace);
-            commit::commit_in_place(stage, &request.image, &options)?
-        }
-        Destination::Overlay(out) => {
-            observer.step(Step::CommitOverlay);
-            commit::commit_overlay(stage, &request.image, out, &options)?
-        }
-        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
-    };
+    let committed = commit_stage(stage, &request.image, &request.destination, options, observer)?;
+    let Some(committed) = committed else { return Ok(()) };
     let undo = committed.undo_record.as_deref().map(|path| path.display().to_string());
     tracing::info!(path = %committed.path.display(), bytes = committed.bytes_written, ?undo, "written");
     report.add_commit(committed);

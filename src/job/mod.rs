@@ -46,6 +46,7 @@ mod step;
 mod undo;
 mod verify;
 mod volume_check;
+mod write_stage;
 
 pub use apply::{apply, apply_into, check_apply_outputs};
 pub use bitlocker_start::{BitLockerStart, describe as describe_encryption};

@@ -9,10 +9,12 @@ use super::locate::no_ntfs_volume;
 use super::log_replay::LogReplayRecord;
 use super::outputs::{add_output, check_destination, refuse_misnamed_overlay};
 use super::recover::recover_first;
-use super::request::Destination;
-use super::volume_check::check_replayed;
-use crate::block::commit::{self, CommitOptions, Recovery};
-use crate::block::convert::{ConvertOptions, convert};
+use super::request::{Destination, Observer};
+use super::step::Step;
+use super::volume_check::{check_replayed, observe_check};
+use super::write_stage::{commit_stage, convert_stage};
+use crate::block::commit::{CommitOptions, Recovery};
+use crate::block::convert::ConvertOptions;
 use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
@@ -244,27 +246,28 @@ pub struct LogReplayOutcome {
 /// # Errors
 /// [`Kind::Refused`] when a log cannot be replayed, when the volume is not sound after the replay, and when it is
 /// hibernated or marked dirty; those of opening the image and of the commit. Nothing was written then.
-pub fn replay_logs(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
-    replay_image(request).map_err(explain)
+pub fn replay_logs(request: &LogReplayRequest, observer: &dyn Observer) -> Result<LogReplayOutcome> {
+    replay_image(request, observer).map_err(explain)
 }
 
-fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
+fn replay_image(request: &LogReplayRequest, observer: &dyn Observer) -> Result<LogReplayOutcome> {
     let LogReplayRequest { image, options, destination, cancel, .. } = request;
     let judged = destination.judged(request.rehearsed.as_ref());
     check_output(request, judged)?;
     let mut done = LogReplayOutcome {
-        recovery: recover_first(image, &options.path_policy, destination, cancel)?,
+        recovery: recover_first(image, &options.path_policy, destination, cancel, observer)?,
         ..LogReplayOutcome::default()
     };
+    observer.step(Step::Open);
     let mut stage = Stage::new(block::open(image, options)?, StageOptions::default());
     check_destination(&stage, image, &options.path_policy, judged, |error| error)?;
     let read = request.bitlocker.read_partitions(&stage);
     let table = read.map_err(|error| error.path(image.display().to_string()))?;
     for partition in volumes(&table, request.partition)? {
         cancel.check()?;
-        let replayed =
-            replay_volume(request, &mut stage, partition).map_err(|error| error.within(partition.label()))?;
-        done.replays.extend(replayed);
+        observer.step(Step::ReplayLog);
+        let replayed = replay_volume(request, &mut stage, partition, observer);
+        done.replays.extend(replayed.map_err(|error| error.within(partition.label()))?);
     }
     stage.drop_unchanged()?;
     // An output that is asked for is there afterwards, even if all logs are closed.
@@ -278,7 +281,7 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
             nbd: options.nbd.clone(),
             ..new_image
         };
-        let converted = convert(&stage, path, &options)?;
+        let converted = convert_stage(&stage, path, options, observer)?;
         done.output_sha256 = converted.sha256;
         done.warnings.extend(converted.notes);
         return Ok(done);
@@ -290,12 +293,8 @@ fn replay_image(request: &LogReplayRequest) -> Result<LogReplayOutcome> {
         keep_undo: request.keep_undo,
         ..CommitOptions::default()
     };
-    let committed = match destination {
-        Destination::DryRun => return Ok(done),
-        Destination::InPlace => commit::commit_in_place(&mut stage, image, &commit_options)?,
-        Destination::Overlay(out) => commit::commit_overlay(&mut stage, image, out, &commit_options)?,
-        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
-    };
+    let committed = commit_stage(&mut stage, image, destination, commit_options, observer)?;
+    let Some(committed) = committed else { return Ok(done) };
     done.warnings.extend(committed.warnings.into_iter().chain(committed.notes));
     done.undo_command = committed.undo_command;
     Ok(done)
@@ -306,6 +305,7 @@ fn replay_volume(
     request: &LogReplayRequest,
     stage: &mut Stage,
     partition: &Partition,
+    observer: &dyn Observer,
 ) -> Result<Option<LogReplayRecord>> {
     let options = OpenOptions { allow_dirty: request.allow_dirty, ..OpenOptions::new(FileTime(1)) };
     let device = Overlaid::open_shared(PartitionView::new(&mut *stage, partition)?, &partition.replay)?;
@@ -316,7 +316,7 @@ fn replay_volume(
         return Err(refusal);
     }
     let mut volume = Volume::open_overlaid(device, &options)?;
-    check_replayed(volume.device(), request.allow_dirty)?;
+    check_replayed(volume.device(), request.allow_dirty, &observe_check(observer))?;
     let record = LogReplayRecord::of(&volume, partition);
     volume.apply_admission()?;
     volume.flush()?;

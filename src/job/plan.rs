@@ -94,7 +94,10 @@ fn plan_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Rep
     let name = disk_name(request, &request.image);
     report.add_guest(stage.len(), &table, &installation.partition, &installation.guest);
     let original = stage.original();
-    let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
+    let owners = || {
+        let (partition, is_skipped) = (&installation.partition, request.skip_volume_check);
+        check_volume(&original, partition, &request.state, is_skipped, &|_, _, _| ())
+    };
     if request.threads.is_some() {
         observer.step(Step::CheckVolume);
     }

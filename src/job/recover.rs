@@ -1,10 +1,12 @@
 //! Recovery from an interrupted run.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use super::explain::explain;
-use super::request::Destination;
-use crate::block::commit::{InterruptedRun, Recovered, Recovery};
+use super::request::{Destination, Observer};
+use super::step::Step;
+use crate::block::commit::{InterruptedRun, JournalPass, Recovered, Recovery};
 use crate::block::{ImageName, PathPolicy, commit};
 use crate::cancel::{Cancel, Reached};
 use crate::error::Result;
@@ -18,10 +20,10 @@ use crate::nbd::NbdOptions;
 /// nothing be written to another file. A recovery that has begun is finished even if `cancel` is requested.
 ///
 /// ```no_run
-/// use winject::{Cancel, PathPolicy, Recovery, recover};
+/// use winject::{Cancel, PathPolicy, Recovery, Silent, recover};
 ///
 /// # fn main() -> winject::Result<()> {
-/// if recover("guest.qcow2".as_ref(), &PathPolicy::default(), &Cancel::default())? == Recovery::Restored {
+/// if recover("guest.qcow2".as_ref(), &PathPolicy::default(), &Cancel::default(), &Silent)? == Recovery::Restored {
 ///     println!("the image holds its old content again");
 /// }
 /// # Ok(())
@@ -33,23 +35,34 @@ use crate::nbd::NbdOptions;
 /// `image` is the data file of the image to recover; [`Kind::Refused`](crate::Kind::Refused) when the image is in use or
 /// the policy does not allow its data file to be written; [`Kind::Io`](crate::Kind::Io) when there is no such file;
 /// [`Kind::Usage`](crate::Kind::Usage) for a journal in place of its image.
-pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel) -> Result<Recovery> {
-    recover_image(image, policy, &NbdOptions::default(), cancel).map(|recovered| recovered.recovery)
+pub fn recover(image: &Path, policy: &PathPolicy, cancel: &Cancel, observer: &dyn Observer) -> Result<Recovery> {
+    let recovered = recover_image(image, policy, &NbdOptions::default(), cancel, observer);
+    recovered.map(|recovered| recovered.recovery)
 }
 
 /// Like [`recover`], also for an NBD export, whose journal is in the folder that `nbd` names.
 ///
 /// # Errors
 /// Those of [`recover`]; [`Kind::Refused`](crate::Kind::Refused) for an export without a folder for journals.
-pub fn recover_image(image: &Path, policy: &PathPolicy, nbd: &NbdOptions, cancel: &Cancel) -> Result<Recovered> {
+pub fn recover_image(
+    image: &Path,
+    policy: &PathPolicy,
+    nbd: &NbdOptions,
+    cancel: &Cancel,
+    observer: &dyn Observer,
+) -> Result<Recovered> {
+    observer.step(Step::Open);
+    let on_progress = observe_journal(observer);
     let recover = || {
         let _hold = cancel.hold()?;
         let (file, result) = match ImageName::of(image) {
             ImageName::File(image) => {
                 // A file that is not there has no journal either: that would pass for an image without one.
-                (Some(FileStorage::open(image, false)?), commit::recover(image, policy).map(Recovered::from))
+                let file = FileStorage::open(image, false)?;
+                let recovered = commit::recover_with_progress(image, policy, &on_progress);
+                (Some(file), recovered.map(Recovered::from))
             }
-            ImageName::Nbd(name) => (None, commit::recover_export(name, nbd)),
+            ImageName::Nbd(name) => (None, commit::recover_export(name, nbd, &on_progress)),
         };
         cancel.reach_by(&result, |recovered| match recovered.recovery {
             Recovery::Nothing | Recovery::NotWritten => Reached::Start,
@@ -80,6 +93,23 @@ pub fn find_interrupted(image: &Path, nbd: &NbdOptions) -> Result<Option<Interru
     find().map_err(explain)
 }
 
+/// Makes each part of an undo or a recovery a step of `observer`, with its bytes.
+pub(super) fn observe_journal(observer: &dyn Observer) -> impl Fn(JournalPass, u64, u64) {
+    let current = Cell::new(None);
+    move |pass, done, total| {
+        if current.replace(Some(pass)) != Some(pass) {
+            observer.step(match pass {
+                JournalPass::Read => Step::ReadJournal,
+                JournalPass::Compare => Step::CompareJournal,
+                JournalPass::Copy => Step::CopyJournal,
+                JournalPass::Restore => Step::Restore,
+                JournalPass::Complete => Step::CompleteRun,
+            });
+        }
+        observer.progress(done, total);
+    }
+}
+
 /// What it means that an interrupted undo was given up, as a clause.
 pub(crate) const UNDO_GIVEN_UP: &str = "an interrupted undo was given up, because another program has written to the image since: the image holds the edit, and \
      what that program wrote";
@@ -94,6 +124,7 @@ pub(super) fn recover_first(
     policy: &PathPolicy,
     destination: &Destination,
     cancel: &Cancel,
+    observer: &dyn Observer,
 ) -> Result<Recovery> {
     if *destination != Destination::InPlace {
         return Ok(Recovery::Nothing);
@@ -101,7 +132,7 @@ pub(super) fn recover_first(
     // Opening an export refuses it: nothing keeps another machine from editing it.
     let ImageName::File(image) = ImageName::of(image) else { return Ok(Recovery::Nothing) };
     let _hold = cancel.hold()?;
-    let recovery = commit::recover(image, policy)?;
+    let recovery = commit::recover_with_progress(image, policy, &observe_journal(observer))?;
     if recovery != Recovery::Nothing {
         cancel.reach(Reached::Recovery);
     }

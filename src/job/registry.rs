@@ -10,10 +10,12 @@ use super::log_replay::LogReplayRecord;
 use super::log_replay::unreplayed;
 use super::outputs::{add_output, check_destination, refuse_misnamed_overlay};
 use super::recover::recover_first;
-use super::request::{Destination, StateOverrides};
-use super::volume_check::{SKIPPED, VolumeChecked, check_volume};
-use crate::block::commit::{self, CommitOptions, Recovery};
-use crate::block::convert::{ConvertOptions, convert};
+use super::request::{Destination, Observer, StateOverrides};
+use super::step::Step;
+use super::volume_check::{SKIPPED, VolumeChecked, check_volume, observe_check};
+use super::write_stage::{commit_stage, convert_stage};
+use crate::block::commit::{CommitOptions, Recovery};
+use crate::block::convert::ConvertOptions;
 use crate::block::{self, Stage, StageOptions};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
@@ -105,9 +107,10 @@ pub fn edit_hive(
     request: &HiveRequest,
     hive: HiveName,
     destination: &Destination,
+    observer: &dyn Observer,
     edit: &mut dyn FnMut(&mut Hive) -> Result<()>,
 ) -> Result<HiveEdit> {
-    edit_hives(request, destination, &mut |hives| {
+    edit_hives(request, destination, observer, &mut |hives| {
         let (path, hive) = hives.get(hive)?;
         edit(hive).map_err(|e| e.path(path))
     })
@@ -123,6 +126,7 @@ pub fn import_into_image(
     request: &HiveRequest,
     file: &mut Parser<'_>,
     destination: &Destination,
+    observer: &dyn Observer,
     see: &mut SeeChange<'_>,
 ) -> Result<HiveEdit> {
     let mut imports: BTreeMap<HiveName, Import> = BTreeMap::new();
@@ -147,7 +151,7 @@ pub fn import_into_image(
         }
         Ok(())
     };
-    let done = edit_hives(request, destination, &mut import).map_err(explain)?;
+    let done = edit_hives(request, destination, observer, &mut import).map_err(explain)?;
     let applied = imports.values().map(Import::applied).fold(Applied::default(), Applied::plus);
     Ok(HiveEdit { applied, ..done })
 }
@@ -181,12 +185,14 @@ impl Hives<'_> {
 fn edit_hives(
     request: &HiveRequest,
     destination: &Destination,
+    observer: &dyn Observer,
     edit: &mut dyn FnMut(&mut Hives<'_>) -> Result<()>,
 ) -> Result<HiveEdit> {
     let judged = destination.judged(request.rehearsed.as_ref());
     check_output(request, judged)?;
     let policy = &request.options.path_policy;
-    let recovery = recover_first(&request.image, policy, destination, &request.cancel)?;
+    let recovery = recover_first(&request.image, policy, destination, &request.cancel, observer)?;
+    observer.step(Step::Open);
     let mut stage = open(request)?;
     check_destination(&stage, &request.image, policy, judged, |error| {
         let image = shell_argument(&request.image, "IMAGE");
@@ -196,10 +202,12 @@ fn edit_hives(
         };
         error.hint(hint)
     })?;
+    observer.step(Step::Inspect);
     let installation = find(request, &stage)?;
     if let Some(refusal) = installation.partition.write_refusal() {
         return Err(refusal);
     }
+    observer.step(Step::EditRegistry);
     let mut done = HiveEdit { recovery, warnings: block::use_notes(stage.image()), ..HiveEdit::default() };
     let mut written = Vec::new();
     let original = stage.original();
@@ -218,10 +226,12 @@ fn edit_hives(
         done.replays.extend(replay);
         if written.is_empty() {
             let is_skipped = request.skip_volume_check;
-            match check_volume(&original, &installation.partition, &request.state, is_skipped)? {
+            let told = observe_check(observer);
+            match check_volume(&original, &installation.partition, &request.state, is_skipped, &told)? {
                 VolumeChecked::Passed => {}
                 VolumeChecked::Skipped => done.warnings.push(SKIPPED.to_owned()),
             }
+            observer.step(Step::Stage);
             done.log_replay = LogReplayRecord::of(&volume, &installation.partition);
             check_before(&volume, &installation, &names, request.state.any())?;
         }
@@ -236,6 +246,7 @@ fn edit_hives(
     if !done.changed && destination.new_file().is_none() {
         return Ok(done);
     }
+    observer.step(Step::Verify);
     verify(request, &stage, &installation, &written)?;
     drop(written);
     stage.drop_unchanged()?;
@@ -243,7 +254,7 @@ fn edit_hives(
         let overwrite = request.overwrite_output;
         let options =
             ConvertOptions { overwrite, cancel: request.cancel.clone(), nbd: request.options.nbd.clone(), ..options };
-        let converted = convert(&stage, path, &options)?;
+        let converted = convert_stage(&stage, path, options, observer)?;
         done.output_sha256 = converted.sha256;
         done.warnings.extend(converted.notes);
         return Ok(done);
@@ -255,12 +266,8 @@ fn edit_hives(
         keep_undo: request.keep_undo,
         ..CommitOptions::default()
     };
-    let committed = match destination {
-        Destination::DryRun => return Ok(done),
-        Destination::InPlace => commit::commit_in_place(&mut stage, &request.image, &options)?,
-        Destination::Overlay(out) => commit::commit_overlay(&mut stage, &request.image, out, &options)?,
-        Destination::Standalone { .. } => return Err(Error::bug(Layer::Job, "a new image is not committed")),
-    };
+    let committed = commit_stage(&mut stage, &request.image, destination, options, observer)?;
+    let Some(committed) = committed else { return Ok(done) };
     done.warnings.extend(committed.warnings.into_iter().chain(committed.notes));
     done.undo_command = committed.undo_command;
     Ok(done)

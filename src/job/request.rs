@@ -232,8 +232,9 @@ pub trait Observer {
     fn step(&self, _step: Step) {}
     /// Windows was found on one of several disks: this is the image that the job works on.
     fn image(&self, _path: &Path) {}
-    /// `done` of `total` bytes of the current step are written. Only steps that write an image report bytes: a new one, an
-    /// overlay, or the image itself with the journal.
+    /// `done` of `total` bytes of the current step are done; a `total` of 0 is not known. Steps that write an image report
+    /// bytes (a new one, an overlay, or the image itself with the journal), those of an undo or a recovery, and the check of a
+    /// volume where nothing else runs meanwhile.
     fn progress(&self, _done: u64, _total: u64) {}
 }
 

@@ -134,7 +134,11 @@ pub(super) fn stage_plan(
     // The image is checked while the plan is made and applied to the stage, which the check does not see: whatever it
     // finds, nothing has been written to the image by then.
     let original = stage.original();
-    let owners = || check_volume(&original, &installation.partition, &request.state, request.skip_volume_check);
+    // It runs on another thread besides the steps of this one, and reports no bytes.
+    let owners = || {
+        let (partition, is_skipped) = (&installation.partition, request.skip_volume_check);
+        check_volume(&original, partition, &request.state, is_skipped, &|_, _, _| ())
+    };
     if request.threads.is_some() {
         observer.step(Step::CheckVolume);
     }
@@ -245,7 +249,7 @@ fn apply_boot_edits(
     // The Windows volume is checked anyway.
     let is_unchecked = partition.number != installation.partition.number && partition.content == FileSystem::Ntfs;
     if is_unchecked {
-        check_volume(stage.original(), partition, &request.state, request.skip_volume_check)?;
+        check_volume(stage.original(), partition, &request.state, request.skip_volume_check, &|_, _, _| ())?;
     }
     let view = PartitionView::new(stage, partition)?;
     let mut options = open_options(request);
@@ -324,9 +328,10 @@ impl FoundWindows {
 
 /// Recovers from an interrupted run, opens the image, and refuses a destination that the image does not allow.
 pub(super) fn open_image(request: &InjectRequest, observer: &dyn Observer, report: &mut Report) -> Result<OpenedDisks> {
-    observer.step(Step::Open);
     request.cancel.check()?;
-    let recovery = recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel)?;
+    let recovery =
+        recover_first(&request.image, &request.path_policy, &request.destination, &request.cancel, observer)?;
+    observer.step(Step::Open);
     report.run.recovered = matches!(recovery, Recovery::Restored | Recovery::Undone);
     report.run.completed = recovery == Recovery::Completed;
     if recovery == Recovery::GivenUp {

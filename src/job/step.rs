@@ -38,11 +38,25 @@ pub enum Step {
     CommitOverlay,
     /// Replays the logs of NTFS volumes.
     ReplayLog,
+    /// Reads the hives that a registry edit names, and edits them in memory.
+    EditRegistry,
+    /// Reads the folders of a volume, after its file records.
+    CheckFolders,
+    /// Reads the undo journal of an interrupted run, or the undo record of the last one.
+    ReadJournal,
+    /// Compares the image with the undo journal.
+    CompareJournal,
+    /// Writes the undo record anew, for an image that was copied together with it.
+    CopyJournal,
+    /// Puts the old content of the image back.
+    Restore,
+    /// Completes an interrupted run that had written everything.
+    CompleteRun,
 }
 
 impl Step {
     /// All steps.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::FindDisk,
         Self::MatchDisks,
         Self::Open,
@@ -60,6 +74,13 @@ impl Step {
         Self::CommitInPlace,
         Self::CommitOverlay,
         Self::ReplayLog,
+        Self::EditRegistry,
+        Self::CheckFolders,
+        Self::ReadJournal,
+        Self::CompareJournal,
+        Self::CopyJournal,
+        Self::Restore,
+        Self::CompleteRun,
     ];
 
     /// Its name for programs: `check-volume`.
@@ -83,6 +104,13 @@ impl Step {
             Self::CommitInPlace => "commit",
             Self::CommitOverlay => "commit-overlay",
             Self::ReplayLog => "replay-log",
+            Self::EditRegistry => "edit-registry",
+            Self::CheckFolders => "check-folders",
+            Self::ReadJournal => "read-journal",
+            Self::CompareJournal => "compare-journal",
+            Self::CopyJournal => "copy-journal",
+            Self::Restore => "restore",
+            Self::CompleteRun => "complete-run",
         }
     }
 
@@ -99,7 +127,7 @@ impl Step {
             Self::CompareDisks => "Comparing the disks",
             Self::ChooseDrivers => "Choosing drivers",
             Self::Plan => "Planning",
-            Self::Stage => "Applying the plan to the staged disk",
+            Self::Stage => "Writing the changes to the staged disk",
             Self::CheckVolume => "Checking the volume",
             Self::Verify => "Verifying",
             Self::CheckBoot => "Checking whether the guest boots",
@@ -107,6 +135,13 @@ impl Step {
             Self::CommitInPlace => "Writing into the image",
             Self::CommitOverlay => "Writing the overlay",
             Self::ReplayLog => "Replaying the NTFS logs",
+            Self::EditRegistry => "Editing the registry",
+            Self::CheckFolders => "Checking the folders of the volume",
+            Self::ReadJournal => "Reading the undo journal",
+            Self::CompareJournal => "Comparing the image with the undo journal",
+            Self::CopyJournal => "Copying the undo record",
+            Self::Restore => "Putting the old content back",
+            Self::CompleteRun => "Completing the interrupted run",
         }
     }
 }

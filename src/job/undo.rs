@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use super::explain::explain;
+use super::recover::observe_journal;
+use super::request::Observer;
+use super::step::Step;
 use crate::block::ImageName;
 use crate::block::commit::{self, UndoOptions, Undone};
 use crate::error::Result;
@@ -14,14 +17,16 @@ use crate::error::Result;
 /// [`Kind::Refused`](crate::Kind::Refused) when there is no record, it was made for another file, or something else has
 /// written to the same places since; then nothing is touched. [`Kind::Pending`](crate::Kind::Pending) when an
 /// interrupted run has to be recovered first, or this undo was interrupted.
-pub fn undo(image: &Path, options: &UndoOptions) -> Result<Undone> {
+pub fn undo(image: &Path, options: &UndoOptions, observer: &dyn Observer) -> Result<Undone> {
+    observer.step(Step::Open);
     let image = ImageName::of(image).require_file("take an edit back").map_err(|error| {
         error.replace_hint(
             "an edit over NBD keeps no undo record: remove takes injected drivers out again, or restore a copy of the disk from before \
              it",
         )
     });
-    image.and_then(|image| commit::undo(image, options)).map_err(explain)
+    let undo = |image| commit::undo_with_progress(image, options, &observe_journal(observer));
+    image.and_then(undo).map_err(explain)
 }
 
 /// Removes the undo record of an image, which stays as it is.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::meter::{JournalPass, Meter, OnJournalProgress};
 use crate::block::journal::{Entry, Journal, Record, SECTOR, sector_sums};
 use crate::block::{Storage, StorageExt};
 use crate::error::{Error, Layer, Result};
@@ -31,7 +32,8 @@ pub(super) struct Examined {
 }
 
 /// Compares every sector that the run overwrites, for a run that may be anywhere between its beginning and its end.
-pub(super) fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<Examined> {
+/// `meter` counts the bytes of the image.
+pub(super) fn examine(journal: &Journal, files: &[Arc<dyn Storage>], meter: &Meter<'_>) -> Result<Examined> {
     let (mut has_old, mut has_new) = (false, false);
     let mut is_complete =
         !journal.purpose.is_switch && journal.files.iter().all(|file| file.new_length == file.old_length);
@@ -59,6 +61,7 @@ pub(super) fn examine(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<E
             }
             is_switched |= journal.purpose.is_switch && record.file == 0 && record.offset == 0 && index == 0 && !is_old;
         }
+        meter.add(record.length);
         Ok(())
     })?;
     let state = match (is_switched, changed) {
@@ -116,7 +119,13 @@ impl Differences {
 }
 
 /// Compares the files with what the whole run left behind, the places included that only an undo needs.
-pub(super) fn differences(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<Differences> {
+pub(super) fn differences(
+    journal: &Journal,
+    files: &[Arc<dyn Storage>],
+    on_progress: OnJournalProgress<'_>,
+) -> Result<Differences> {
+    let compared = journal.ranges.overwritten.saturating_add(journal.ranges.witnessed);
+    let meter = Meter::of_pass(on_progress, JournalPass::Compare, compared);
     let mut found = Differences { is_old: true, ..Differences::default() };
     for (number, (storage, file)) in files.iter().zip(&journal.files).enumerate() {
         let length = storage.len().map_err(unreadable)?;
@@ -145,6 +154,7 @@ pub(super) fn differences(journal: &Journal, files: &[Arc<dyn Storage>]) -> Resu
                 found.add(file, offset + (index * SECTOR) as u64, sector.len() as u64);
             }
         }
+        meter.add(length);
         Ok(())
     })?;
     Ok(found)
@@ -152,7 +162,12 @@ pub(super) fn differences(journal: &Journal, files: &[Arc<dyn Storage>]) -> Resu
 
 /// Offset of the first place that only an undo needs and that is neither as the run left it nor as the undo makes it on
 /// its way.
-pub(super) fn first_changed_witness(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<Option<u64>> {
+pub(super) fn first_changed_witness(
+    journal: &Journal,
+    files: &[Arc<dyn Storage>],
+    meter: &Meter<'_>,
+) -> Result<Option<u64>> {
+    meter.expect(journal.ranges.witnessed);
     let mut between = BTreeMap::new();
     journal.for_each_entry(|entry| {
         if let Entry::Between { offset, bytes } = entry {
@@ -173,6 +188,7 @@ pub(super) fn first_changed_witness(journal: &Journal, files: &[Arc<dyn Storage>
                 changed.get_or_insert(at);
             }
         }
+        meter.add(length);
         Ok(())
     })?;
     Ok(changed)

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::meter::OnJournalProgress;
 use super::options::{CommitOptions, Committed};
 use super::other_name::find_place;
 use super::recover::{InterruptedRun, Recovered};
@@ -63,11 +64,11 @@ fn host_of(stage: &Stage, name: &Path) -> Result<ExportHost> {
     storage.edit_host().map_err(|error| error.path(name.display().to_string()))
 }
 
-/// [`super::recover()`] for an export.
+/// [`super::recover_with_progress()`] for an export.
 ///
 /// # Errors
 /// Those of [`super::recover()`], and those of a connection.
-pub fn recover_export(name: &Path, options: &NbdOptions) -> Result<Recovered> {
+pub fn recover_export(name: &Path, options: &NbdOptions, on_progress: OnJournalProgress<'_>) -> Result<Recovered> {
     let mut host = ExportHost::new(name, options)?;
     let mut alone = host.lock_export()?;
     // A server that is not there would pass for one without a journal.
@@ -78,7 +79,7 @@ pub fn recover_export(name: &Path, options: &NbdOptions) -> Result<Recovered> {
         drop(alone);
         alone = host.lock_export()?;
     }
-    let recovery = recover::run_recovery(&host, name, Locking::Ignore, &PathPolicy::default());
+    let recovery = recover::run_recovery(&host, name, Locking::Ignore, &PathPolicy::default(), on_progress);
     drop(alone);
     recovery
 }

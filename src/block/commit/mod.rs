@@ -27,6 +27,7 @@ mod undo;
 
 pub(crate) use export::SERVER_NOTE;
 pub use export::{find_interrupted_export, recover_export, recover_export_hint};
+pub use meter::{JournalPass, OnJournalProgress};
 pub use options::{CommitOptions, Committed};
 pub(crate) use output::{Output, refuse_own_files, resolve_output};
 pub use recover::{InterruptedRun, Recovered, Recovery};
@@ -90,6 +91,15 @@ pub fn recover(path: &Path, policy: &PathPolicy) -> Result<Recovery> {
     recover::recover(&RealHost, path, super::Locking::default(), policy)
 }
 
+/// Like [`recover()`], and tells how far it is.
+///
+/// # Errors
+/// Those of [`recover()`].
+pub fn recover_with_progress(path: &Path, policy: &PathPolicy, on_progress: OnJournalProgress<'_>) -> Result<Recovery> {
+    let recovered = recover::run_recovery(&RealHost, path, super::Locking::default(), policy, on_progress);
+    recovered.map(|recovered| recovered.recovery)
+}
+
 /// Finds out, without writing, whether an edit in place of the image at `path`, or an undo of one, was interrupted, so that
 /// [`recover()`] has something to do. `image` is that file, open at least for reading.
 ///
@@ -110,6 +120,14 @@ pub fn find_interrupted(path: &Path, image: &dyn super::Storage) -> Result<Optio
 /// was interrupted by a failure: [`recover()`] finishes it.
 pub fn undo(path: &Path, options: &UndoOptions) -> Result<Undone> {
     undo::undo(&RealHost, path, options)
+}
+
+/// Like [`undo()`], and tells how far it is.
+///
+/// # Errors
+/// Those of [`undo()`].
+pub fn undo_with_progress(path: &Path, options: &UndoOptions, on_progress: OnJournalProgress<'_>) -> Result<Undone> {
+    undo::undo_with_progress(&RealHost, path, options, on_progress)
 }
 
 /// Removes the undo record of the image at `path`: the last edit in place can then not be taken back.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::compare::{State, examine};
+use super::meter::Meter;
 use super::{export_mark, kept};
 use crate::block::Storage;
 use crate::block::journal::{Journal, pending};
@@ -65,7 +66,7 @@ fn is_of_disk(place: &Path, journal: &Path, disk: &Arc<dyn Storage>) -> Result<b
     if !export_mark::is_of(&journal, &files)? {
         return Ok(false);
     }
-    let examined = examine(&journal, &files)?;
+    let examined = examine(&journal, &files, &Meter::new(None, 0))?;
     if examined.changed.is_some() {
         return Ok(false);
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::data_file::open_data_file;
 use super::kept;
+use super::meter::{JournalPass, OnJournalProgress};
 use super::rollback::{Outcome, apply_of_other_run, can_be_kept};
 use super::settle::settle;
 use super::targets::owner_of;
@@ -104,10 +105,10 @@ fn refuse_running(journal: &Journal, path: &Path) -> Result<()> {
 /// # Errors
 /// Those of [`super::recover()`].
 pub fn recover(host: &dyn HostFiles, path: &Path, locking: Locking, policy: &PathPolicy) -> Result<Recovery> {
-    run_recovery(host, path, locking, policy).map(|recovered| recovered.recovery)
+    run_recovery(host, path, locking, policy, &|_, _, _| ()).map(|recovered| recovered.recovery)
 }
 
-/// Like [`recover`], and tells what became of the journal.
+/// Like [`recover`], and tells what became of the journal, and meanwhile how far it is.
 ///
 /// # Errors
 /// Those of [`recover`].
@@ -116,6 +117,7 @@ pub(super) fn run_recovery(
     path: &Path,
     locking: Locking,
     policy: &PathPolicy,
+    on_progress: OnJournalProgress<'_>,
 ) -> Result<Recovered> {
     let real_path = host.real_path(path);
     refuse_journal(path, &real_path)?;
@@ -140,7 +142,7 @@ pub(super) fn run_recovery(
             .hint(hint)
             .source_error(error)
     };
-    recover_pending(host, path, &real_path, locking, policy).map_err(pending)
+    recover_pending(host, path, &real_path, locking, policy, on_progress).map_err(pending)
 }
 
 fn recover_pending(
@@ -149,6 +151,7 @@ fn recover_pending(
     real_path: &Path,
     locking: Locking,
     policy: &PathPolicy,
+    on_progress: OnJournalProgress<'_>,
 ) -> Result<Recovered> {
     // The image first: its lock keeps a run that is still going from being undone.
     let image = host.open(path, locking)?;
@@ -169,7 +172,8 @@ fn recover_pending(
     let mut recovery = Recovery::Nothing;
     let mut data_path = None;
     let mut is_kept = false;
-    if let Some(journal) = Journal::open(Arc::clone(&storage))? {
+    let on_read = |done, total| on_progress(JournalPass::Read, done, total);
+    if let Some(journal) = Journal::open_with_progress(Arc::clone(&storage), &on_read)? {
         // Where the file system knows locks, the image's lock has said so already.
         if !image.is_locked() {
             refuse_running(&journal, path)?;
@@ -186,7 +190,7 @@ fn recover_pending(
             host.sync_folder_of(journal_file)
                 .map_err(|e| Error::io(Layer::Host, "cannot make the name of the undo journal durable", e))?;
         }
-        let outcome = apply_of_other_run(&journal, &files, path);
+        let outcome = apply_of_other_run(&journal, &files, path, on_progress);
         let outcome = outcome.map_err(|error| match host.journal_folder() {
             // Another disk, perhaps: the journal must stay.
             Some(_) if error.kind() == Kind::Pending => error.hint(journal::unusable_export_hint(host, path)),
@@ -196,7 +200,7 @@ fn recover_pending(
         recovery = match outcome {
             Outcome::Restored => Recovery::Restored,
             Outcome::Completed => {
-                is_kept = can_be_kept(&journal, &files);
+                is_kept = can_be_kept(&journal, &files, on_progress);
                 Recovery::Completed
             }
             Outcome::Undone => Recovery::Undone,

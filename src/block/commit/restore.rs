@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::meter::{JournalPass, Meter, OnJournalProgress};
 use crate::block::journal::{Entry, Journal, Record, SECTOR};
 use crate::block::{Storage, StorageExt, is_zero, qcow2};
 use crate::error::{Error, Kind, Layer, Result};
@@ -94,15 +95,26 @@ pub(super) fn lost_reference(journal: &Journal, image: &Arc<dyn Storage>, path: 
 
 /// Takes a finished run back, from whatever step of a run or of an undo the files are at: for a switch, what both the old
 /// and the new tables need; then the old header; only then the rest.
-pub(super) fn put_back(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path) -> Result<()> {
+pub(super) fn put_back(
+    journal: &Journal,
+    files: &[Arc<dyn Storage>],
+    path: &Path,
+    on_progress: OnJournalProgress<'_>,
+) -> Result<()> {
     let (Some(image), Some(file)) = (files.first(), journal.files.first()) else {
         return Err(Error::bug(Layer::Block, "a journal without files"));
     };
     if !journal.purpose.is_switch {
-        return restore(journal, files);
+        return restore(journal, files, &restore_meter(journal, on_progress));
     }
+    let meter = restore_meter(journal, on_progress);
+    meter.expect(journal.ranges.between);
     journal.for_each_entry(|entry| match entry {
-        Entry::Between { offset, bytes } => image.write_at(offset, &bytes).map_err(io),
+        Entry::Between { offset, bytes } => {
+            image.write_at(offset, &bytes).map_err(io)?;
+            meter.add(bytes.len() as u64);
+            Ok(())
+        }
         _ => Ok(()),
     })?;
     image.flush().map_err(io)?;
@@ -111,14 +123,23 @@ pub(super) fn put_back(journal: &Journal, files: &[Arc<dyn Storage>], path: &Pat
         _ => Ok(()),
     })?;
     image.flush().map_err(io)?;
-    restore(journal, files)?;
+    restore(journal, files, &meter)?;
     cut_unused_end(image, file.old_length, path)
+}
+
+/// The meter of a [`restore`].
+pub(super) fn restore_meter<'a>(journal: &Journal, on_progress: OnJournalProgress<'a>) -> Meter<'a> {
+    Meter::of_pass(on_progress, JournalPass::Restore, journal.ranges.overwritten)
 }
 
 /// Writes the old content of everything that the run overwrites, and flushes it. Files get their old lengths, except for a
 /// switch: see [`cut_unused_end`].
-pub(super) fn restore(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
-    journal.for_each(|record| files.get(record.file).map_or(Ok(()), |storage| restore_record(storage, &record)))?;
+pub(super) fn restore(journal: &Journal, files: &[Arc<dyn Storage>], meter: &Meter<'_>) -> Result<()> {
+    journal.for_each(|record| {
+        files.get(record.file).map_or(Ok(()), |storage| restore_record(storage, &record))?;
+        meter.add(record.length);
+        Ok(())
+    })?;
     for (storage, file) in files.iter().zip(&journal.files) {
         storage.flush().map_err(io)?;
         restore_length(journal, storage, file.old_length)?;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::compare::{Examined, State, differences, examine, first_changed_witness};
 use super::export_mark;
-use super::restore::{self, cut_unused_end, has_old_tables, lost_reference, put_back, sync_header};
+use super::meter::{JournalPass, Meter, OnJournalProgress};
+use super::restore::{self, cut_unused_end, has_old_tables, lost_reference, put_back, restore_meter, sync_header};
 use crate::block::journal::{Entry, Journal};
 use crate::block::{FileIdentity, Storage, StorageExt, qcow2};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
@@ -36,14 +37,21 @@ pub(super) fn undo(
     let Some(journal) = Journal::open(journal)? else {
         return Ok(RolledBack { outcome: Outcome::Restored, is_kept: false });
     };
-    let outcome = apply(&journal, files, path, Caller::SameRun { is_first_phase })?;
-    let is_kept = outcome == Outcome::Completed && can_be_kept(&journal, files);
+    // The commit that failed goes on telling its own bytes.
+    let silent = &|_, _, _| ();
+    let outcome = apply(&journal, files, path, Caller::SameRun { is_first_phase }, silent)?;
+    let is_kept = outcome == Outcome::Completed && can_be_kept(&journal, files, silent);
     Ok(RolledBack { outcome, is_kept })
 }
 
 /// Applies the journal of a run of another process, which was interrupted.
-pub(super) fn apply_of_other_run(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path) -> Result<Outcome> {
-    apply(journal, files, path, Caller::NextRun)
+pub(super) fn apply_of_other_run(
+    journal: &Journal,
+    files: &[Arc<dyn Storage>],
+    path: &Path,
+    on_progress: OnJournalProgress<'_>,
+) -> Result<Outcome> {
+    apply(journal, files, path, Caller::NextRun, on_progress)
 }
 
 /// What came of a run that failed.
@@ -63,14 +71,21 @@ enum Caller {
     NextRun,
 }
 
-fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Caller) -> Result<Outcome> {
-    let mut examined = examine(journal, files)?;
+fn apply(
+    journal: &Journal,
+    files: &[Arc<dyn Storage>],
+    path: &Path,
+    caller: Caller,
+    on_progress: OnJournalProgress<'_>,
+) -> Result<Outcome> {
+    let compared = Meter::of_pass(on_progress, JournalPass::Compare, journal.ranges.overwritten);
+    let mut examined = examine(journal, files, &compared)?;
     if !is_of(journal, files, examined.state, examined.is_half_written) || !export_mark::is_of(journal, files)? {
         return Err(Error::new(Kind::Pending, Layer::Block, "the undo journal was made for another file")
             .with_code(ErrorCode::JournalUnusable));
     }
     if examined.is_complete && caller == Caller::NextRun && !journal.is_undo {
-        rewrite_content(journal, files)?;
+        rewrite_content(journal, files, on_progress)?;
         return Ok(Outcome::Completed);
     }
     if journal.purpose.is_switch
@@ -81,7 +96,7 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
         examined.state = State::Changed(offset);
     }
     if journal.is_undo {
-        return finish_undo(journal, files, path, &examined);
+        return finish_undo(journal, files, path, &examined, &compared, on_progress);
     }
     if caller == Caller::NextRun && examined.state == State::Ours && !examined.has_new && is_remote(files) {
         // It may be a clone: it is not written to.
@@ -98,7 +113,7 @@ fn apply(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, caller: Cal
         State::Ours | State::Switched => {
             match caller {
                 Caller::SameRun { is_first_phase: true } => restore::restore_first_phase(journal, files)?,
-                _ => restore::restore(journal, files)?,
+                _ => restore::restore(journal, files, &restore_meter(journal, on_progress))?,
             }
             if journal.purpose.is_switch
                 && let (Some(image), Some(file)) = (files.first(), journal.files.first())
@@ -115,20 +130,27 @@ fn is_remote(files: &[Arc<dyn Storage>]) -> bool {
 }
 
 /// Finishes an undo that was interrupted. If something else wrote to the image since, a switched image stays as it is.
-fn finish_undo(journal: &Journal, files: &[Arc<dyn Storage>], path: &Path, examined: &Examined) -> Result<Outcome> {
+fn finish_undo(
+    journal: &Journal,
+    files: &[Arc<dyn Storage>],
+    path: &Path,
+    examined: &Examined,
+    compared: &Meter<'_>,
+    on_progress: OnJournalProgress<'_>,
+) -> Result<Outcome> {
     let is_switched = examined.state == State::Switched;
     let foreign = match examined.state {
         State::Changed(offset) => Some(offset),
         // As long as the new tables count, the clusters that only they use may have been written to.
         State::Switched => match examined.changed {
-            None => first_changed_witness(journal, files)?,
+            None => first_changed_witness(journal, files, compared)?,
             changed => changed,
         },
         State::Ours => None,
     };
     match foreign {
         None => {
-            put_back(journal, files, path)?;
+            put_back(journal, files, path, on_progress)?;
             Ok(Outcome::Undone)
         }
         Some(_) if journal.purpose.is_switch => {
@@ -180,13 +202,15 @@ fn is_of(journal: &Journal, files: &[Arc<dyn Storage>], state: State, is_half_wr
 }
 
 /// Whether the journal of a run that was completed can be its undo record: everything is as the run leaves it, and durable.
-pub(super) fn can_be_kept(journal: &Journal, files: &[Arc<dyn Storage>]) -> bool {
-    let is_whole = || differences(journal, files).is_ok_and(|found| found.is_none());
-    journal.purpose.is_kept && !journal.is_undo && is_whole() && rewrite_content(journal, files).is_ok()
+pub(super) fn can_be_kept(journal: &Journal, files: &[Arc<dyn Storage>], on_progress: OnJournalProgress<'_>) -> bool {
+    let is_whole = || differences(journal, files, on_progress).is_ok_and(|found| found.is_none());
+    journal.purpose.is_kept && !journal.is_undo && is_whole() && rewrite_content(journal, files, on_progress).is_ok()
 }
 
 /// Writes and flushes once more what the run wrote: see [`sync_header`].
-fn rewrite_content(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> {
+fn rewrite_content(journal: &Journal, files: &[Arc<dyn Storage>], on_progress: OnJournalProgress<'_>) -> Result<()> {
+    let written = journal.ranges.overwritten.saturating_add(journal.ranges.appended);
+    let meter = Meter::of_pass(on_progress, JournalPass::Complete, written);
     journal.for_each_entry(|entry| {
         let old_length = |file: usize| journal.files.get(file).map_or(0, |file| file.old_length);
         let (file, offset, length) = match entry {
@@ -198,7 +222,9 @@ fn rewrite_content(journal: &Journal, files: &[Arc<dyn Storage>]) -> Result<()> 
         let Some(storage) = files.get(file) else { return Ok(()) };
         let mut content = vec![0; usize::try_from(length).unwrap_or(0)];
         storage.read_exact_at(offset, &mut content).map_err(restore::io)?;
-        storage.write_at(offset, &content).map_err(restore::io)
+        storage.write_at(offset, &content).map_err(restore::io)?;
+        meter.add(length);
+        Ok(())
     })?;
     files.iter().try_for_each(|storage| storage.flush().map_err(restore::io))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::compare::{Differences, differences};
 use super::data_file::open_data_file;
+use super::meter::{JournalPass, Meter, OnJournalProgress};
 use super::restore::{lost_reference, put_back};
 use super::space::Reservation;
 use super::targets::{owner_of, refuse_other_names};
@@ -52,22 +53,36 @@ pub struct Undone {
 /// # Errors
 /// Those of [`undo`](fn@super::undo).
 pub fn undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<Undone> {
+    undo_with_progress(host, path, options, &|_, _, _| ())
+}
+
+/// Like [`undo`], and tells how far it is.
+///
+/// # Errors
+/// Those of [`undo`].
+pub(super) fn undo_with_progress(
+    host: &dyn HostFiles,
+    path: &Path,
+    options: &UndoOptions,
+    on_progress: OnJournalProgress<'_>,
+) -> Result<Undone> {
     // Held until it is known how far the undo came.
     let _hold = options.cancel.hold_through();
-    let result = write_undo(host, path, options);
+    let result = write_undo(host, path, options, on_progress);
     options.cancel.reach_by(&result, |_| if options.is_dry_run { Reached::Start } else { Reached::Undone });
     result
 }
 
-fn write_undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Result<Undone> {
-    let undo = Undo::open(host, path, options)?;
-    let found = differences(&undo.journal, &undo.files)?;
-    let mut done = Undone::default();
-    undo.journal.for_each(|record| {
-        done.bytes_restored += record.length;
-        Ok(())
-    })?;
-    done.length = undo.journal.files.first().map_or(0, |file| file.old_length);
+fn write_undo(
+    host: &dyn HostFiles,
+    path: &Path,
+    options: &UndoOptions,
+    on_progress: OnJournalProgress<'_>,
+) -> Result<Undone> {
+    let undo = Undo::open(host, path, options, on_progress)?;
+    let found = differences(&undo.journal, &undo.files, on_progress)?;
+    let length = undo.journal.files.first().map_or(0, |file| file.old_length);
+    let mut done = Undone { bytes_restored: undo.journal.ranges.overwritten, length, ..Undone::default() };
     if !found.is_none() {
         if !found.is_old {
             return Err(undo.changed(&found));
@@ -87,12 +102,12 @@ fn write_undo(host: &dyn HostFiles, path: &Path, options: &UndoOptions) -> Resul
     }
     undo.refuse_changed_files()?;
     let reserved = undo.reserve()?;
-    undo.begin(options.is_copied).inspect_err(|error| {
+    undo.begin(options.is_copied, on_progress).inspect_err(|error| {
         if error.kind() != Kind::Pending {
             give_back(&reserved);
         }
     })?;
-    put_back(&undo.journal, &undo.files, path).map_err(|e| undo.unfinished(e))?;
+    put_back(&undo.journal, &undo.files, path, on_progress).map_err(|e| undo.unfinished(e))?;
     done.warnings.extend(undo.end()?);
     Ok(done)
 }
@@ -143,7 +158,12 @@ struct Undo<'a> {
 }
 
 impl<'a> Undo<'a> {
-    fn open(host: &'a dyn HostFiles, path: &'a Path, options: &UndoOptions) -> Result<Self> {
+    fn open(
+        host: &'a dyn HostFiles,
+        path: &'a Path,
+        options: &UndoOptions,
+        on_progress: OnJournalProgress<'_>,
+    ) -> Result<Self> {
         let real_path = host.real_path(path);
         let image = host.open(path, options.locking)?;
         refuse_other_names(&*image, path)?;
@@ -168,7 +188,8 @@ impl<'a> Undo<'a> {
                 .source_error(reason)
         };
         let other = || Error::refused(Layer::Block, "it is the journal of a run that keeps none");
-        let journal = Journal::open(Arc::clone(&storage)).map_err(unusable)?;
+        let on_read = |done, total| on_progress(JournalPass::Read, done, total);
+        let journal = Journal::open_with_progress(Arc::clone(&storage), &on_read).map_err(unusable)?;
         let journal = journal.filter(|journal| journal.purpose.is_kept).ok_or_else(|| unusable(other()))?;
         let mut files = vec![image];
         let mut data_path = None;
@@ -284,7 +305,7 @@ impl<'a> Undo<'a> {
     }
 
     /// Makes the record the journal of an undo that is under way. If that fails, the image and its record are as before.
-    fn begin(&self, is_copied: bool) -> Result<()> {
+    fn begin(&self, is_copied: bool, on_progress: OnJournalProgress<'_>) -> Result<()> {
         let journal = journal_of_real_path(&self.real_path);
         if self.host.exists(&journal) {
             // One that was never completed.
@@ -293,7 +314,7 @@ impl<'a> Undo<'a> {
         if let Some(data_path) = &self.data_path {
             journal::create_marker(self.host, data_path, &self.real_path)?;
         }
-        let begun = if is_copied { self.copy_to(&journal) } else { self.turn_into(&journal) };
+        let begun = if is_copied { self.copy_to(&journal, on_progress) } else { self.turn_into(&journal) };
         begun.inspect_err(|error| {
             if error.kind() != Kind::Pending {
                 self.remove_marker();
@@ -315,12 +336,17 @@ impl<'a> Undo<'a> {
     }
 
     /// Writes a journal that says the same of the files that are here now.
-    fn copy_to(&self, path: &Path) -> Result<()> {
+    fn copy_to(&self, path: &Path, on_progress: OnJournalProgress<'_>) -> Result<()> {
         let mut files = self.journal.files.clone();
         files.iter_mut().zip(&self.files).for_each(|(recorded, file)| recorded.identity = file.identity());
         let mut writer = JournalWriter::create(self.host, path, self.journal.purpose, &files, self.journal.length())?;
         let failed = |e| self.host_error("cannot write the undo journal", e);
-        let copied = self.journal.for_each_entry(|entry| writer.add(&entry).map_err(failed));
+        let meter = Meter::of_pass(on_progress, JournalPass::Copy, self.journal.ranges.all());
+        let copied = self.journal.for_each_entry(|entry| {
+            writer.add(&entry).map_err(failed)?;
+            meter.add(entry.bytes());
+            Ok(())
+        });
         copied
             .and_then(|()| writer.seal_for_undo().map_err(failed))
             .map_err(|error| if writer.abandon() { error } else { self.unfinished(error) })

@@ -22,9 +22,46 @@ pub(crate) struct Journal {
     pub files: Vec<JournalFile>,
     /// The process that wrote it.
     pub owner: Owner,
+    /// Bytes of the image that its records are about.
+    pub ranges: RangeBytes,
     version: u32,
     records_at: u64,
     length: u64,
+}
+
+/// How many bytes of an image the records of a journal are about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RangeBytes {
+    /// What the run overwrites.
+    pub overwritten: u64,
+    /// What only an undo needs to be as the run left it.
+    pub witnessed: u64,
+    /// The part of that which lies beyond the old ends of the files.
+    pub appended: u64,
+    /// What an undo writes on its way.
+    pub between: u64,
+}
+
+impl RangeBytes {
+    /// The bytes that all records are about.
+    pub fn all(&self) -> u64 {
+        self.overwritten.saturating_add(self.witnessed).saturating_add(self.between)
+    }
+
+    fn add(&mut self, entry: &Entry, files: &[JournalFile]) {
+        let old_length = |file: usize| files.get(file).map_or(0, |file| file.old_length);
+        let sum = match entry {
+            Entry::Overwritten(_) => &mut self.overwritten,
+            Entry::Witness { file, offset, length, .. } => {
+                if *offset >= old_length(*file) {
+                    self.appended = self.appended.saturating_add(*length);
+                }
+                &mut self.witnessed
+            }
+            Entry::Between { .. } => &mut self.between,
+        };
+        *sum = sum.saturating_add(entry.bytes());
+    }
 }
 
 /// Reads through a storage, in order, counting a checksum.
@@ -116,9 +153,22 @@ impl Journal {
         Self::open_if(storage, |_| true)
     }
 
+    /// Like [`open`](Self::open), and tells how many of its bytes are read.
+    pub fn open_with_progress(storage: Arc<dyn Storage>, on_read: &dyn Fn(u64, u64)) -> Result<Option<Self>> {
+        Self::open_and_verify(storage, |_| true, on_read)
+    }
+
     /// Like [`open`](Self::open); `None`, too, if the journal is not wanted by what it says of its files: then it is not read
     /// to its end.
     pub fn open_if(storage: Arc<dyn Storage>, is_wanted: impl FnOnce(&[JournalFile]) -> bool) -> Result<Option<Self>> {
+        Self::open_and_verify(storage, is_wanted, &|_, _| ())
+    }
+
+    fn open_and_verify(
+        storage: Arc<dyn Storage>,
+        is_wanted: impl FnOnce(&[JournalFile]) -> bool,
+        on_read: &dyn Fn(u64, u64),
+    ) -> Result<Option<Self>> {
         let length = storage.len().map_err(unreadable)?;
         if is_unused(&*storage).map_err(unreadable)? {
             return Ok(None);
@@ -156,13 +206,14 @@ impl Journal {
         let is_undo = magic == *MAGIC_BACK;
         let is_kept = version > VERSION_OLDEST && flags & FLAG_KEEP != 0;
         let purpose = Purpose { is_switch: flags & FLAG_SWITCH != 0, is_kept };
-        let journal = Self { storage, purpose, is_undo, files, owner, version, records_at, length };
-        journal.verify()?;
+        let ranges = RangeBytes::default();
+        let mut journal = Self { storage, purpose, is_undo, files, owner, ranges, version, records_at, length };
+        journal.ranges = journal.verify(on_read)?;
         Ok(Some(journal))
     }
 
-    /// Reads everything once: nothing is restored from a journal that is not whole.
-    fn verify(&self) -> Result<()> {
+    /// Reads everything once: nothing is restored from a journal that is not whole. Returns what its records are about.
+    fn verify(&self, on_read: &dyn Fn(u64, u64)) -> Result<RangeBytes> {
         let mut sum = crc32fast::Hasher::new();
         let mut head = vec![0; usize::try_from(self.records_at).unwrap_or(0)];
         self.storage.read_exact_at(0, &mut head).map_err(unreadable)?;
@@ -174,9 +225,11 @@ impl Journal {
         sum.update(&head);
         let mut reader = JournalReader::new(&*self.storage, self.records_at, self.length);
         reader.sum = sum;
-        let mut records = 0u64;
-        while self.next(&mut reader)?.is_some() {
+        let (mut records, mut ranges) = (0u64, RangeBytes::default());
+        while let Some(entry) = self.next(&mut reader)? {
             records += 1;
+            ranges.add(&entry, &self.files);
+            on_read(reader.place(), self.length);
         }
         if reader.u64().map_err(unreadable)? != records {
             return Err(damaged("wrong number of records"));
@@ -189,7 +242,8 @@ impl Journal {
         if reader.place() != self.length {
             return Err(damaged("there is something after its end"));
         }
-        Ok(())
+        on_read(self.length, self.length);
+        Ok(ranges)
     }
 
     /// Calls `take` with everything that the run overwrites.

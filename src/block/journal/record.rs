@@ -99,6 +99,17 @@ pub(crate) enum Entry {
     Between { offset: u64, bytes: Vec<u8> },
 }
 
+impl Entry {
+    /// Length of the range of the image that it is about, in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Overwritten(record) => record.length,
+            Self::Witness { length, .. } => *length,
+            Self::Between { bytes, .. } => bytes.len() as u64,
+        }
+    }
+}
+
 /// The checksums of a range's sectors.
 pub(crate) fn sector_sums(content: &[u8]) -> Vec<u32> {
     content.chunks(SECTOR).map(crc32fast::hash).collect()

@@ -7,6 +7,7 @@ use super::file::{HostHive, find_log, is_hive, show_replay};
 use super::key;
 use crate::cli::args::{ImageArgs, OverrideArgs, PartitionArgs, ReplayArgs, StateArgs, VolumeCheckArgs};
 use crate::cli::bitlocker_args::BitLockerArgs;
+use crate::cli::execute::Watcher;
 use crate::cli::output_args::{NewImageArgs, OutputArgs};
 use crate::cli::recover::show_recovery;
 use crate::cli::signals::{self, Subject};
@@ -275,7 +276,8 @@ pub(super) fn edit(
     if !is_hive {
         let (name, path) = HiveName::of_typed(&KeyPath::from(text))?;
         let destination = changed.destination(target)?;
-        let done = edit_hive(&changed.request(image, target)?, name, &destination, &mut |hive| {
+        let request = changed.request(image, target)?;
+        let done = edit_hive(&request, name, &destination, &Watcher::new(ui), &mut |hive| {
             let path = path.resolve_control_set(hive)?;
             change(hive, &path, &name.root())
         })?;
@@ -303,7 +305,8 @@ pub(super) fn import(
     if !is_hive {
         let mut parser = Parser::new(file, &KeyPath::default())?;
         let destination = changed.destination(target)?;
-        let done = import_into_image(&changed.request(image, target)?, &mut parser, &destination, see)?;
+        let request = changed.request(image, target)?;
+        let done = import_into_image(&request, &mut parser, &destination, &Watcher::new(ui), see)?;
         return Ok((show_edit(&done, ui), done.applied));
     }
     let mut parser = Parser::new(file, prefix)?;

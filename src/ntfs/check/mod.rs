@@ -42,8 +42,8 @@ mod table;
 mod volume;
 
 pub use code::{Code, Severity};
-pub use options::CheckOptions;
-pub use owners::{Owners, cluster_owners};
+pub use options::{CheckOptions, OnProgress, Pass};
+pub use owners::{Owners, cluster_owners, cluster_owners_with_progress};
 pub use report::{CheckReport, Fault, Stats};
 
 use std::collections::BTreeSet;
@@ -62,18 +62,6 @@ use crate::ntfs::units::RecordNumber;
 pub fn check<D: VolumeRead>(device: &D, options: &CheckOptions) -> Result<CheckReport> {
     run(device, *options, None, &|_, _, _| ())
 }
-
-/// A part of the check of a whole volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
-    /// Reads all file records.
-    Records,
-    /// Reads the index of each folder.
-    Folders,
-}
-
-/// Told how far a check is: the pass, and how many bytes of file records it has done of how many.
-pub type OnProgress<'a> = &'a dyn Fn(Pass, u64, u64);
 
 /// Like [`check`], and tells how far it is.
 ///

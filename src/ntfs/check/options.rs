@@ -1,4 +1,16 @@
-//! How much a check reads and reports.
+//! How much a check reads and reports, and how it tells how far it is.
+
+/// A part of the check of a whole volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Reads all file records.
+    Records,
+    /// Reads the index of each folder.
+    Folders,
+}
+
+/// Told how far a check is: the pass, and how many bytes of file records it has done of how many (0: not known).
+pub type OnProgress<'a> = &'a dyn Fn(Pass, u64, u64);
 
 /// Options of a check of an NTFS volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

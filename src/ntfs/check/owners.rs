@@ -5,10 +5,12 @@
 //! marked as free, clusters with two owners, records in use that are marked as free, and records whose clusters cannot be
 //! told. Clusters that are marked as used and owned by no file are lost space and do no harm.
 
+use std::cell::Cell;
+
 use super::bits::{Bits, PAGE};
 use super::context::Context;
 use super::file::Stream;
-use super::options::CheckOptions;
+use super::options::{CheckOptions, OnProgress, Pass};
 use super::report::CheckReport;
 use super::scan::load_alone;
 use crate::error::{Error, Result};
@@ -43,17 +45,29 @@ pub struct Owners {
 /// Damaged, with the file and the place, when an edit that trusts the bitmaps could overwrite content or records; and
 /// when the device cannot be read.
 pub fn cluster_owners<D: VolumeRead>(device: &D) -> Result<Owners> {
-    establish(device, PAGES_MAX)
+    establish(device, PAGES_MAX, &|_, _, _| ())
 }
 
-fn establish(device: &dyn VolumeRead, pages_max: usize) -> Result<Owners> {
+/// Like [`cluster_owners`], and tells how many bytes of file records it has read. Of a volume that takes several passes it is
+/// not known how many there will be.
+///
+/// # Errors
+/// Those of [`cluster_owners`].
+pub fn cluster_owners_with_progress<D: VolumeRead>(device: &D, on_progress: OnProgress<'_>) -> Result<Owners> {
+    establish(device, PAGES_MAX, on_progress)
+}
+
+fn establish(device: &dyn VolumeRead, pages_max: usize, on_progress: OnProgress<'_>) -> Result<Owners> {
     let context = match Context::open(device, CheckOptions::default())? {
         Ok(context) => context,
         Err(report) => return Err(unreadable(&report, device.image_offset())),
     };
     let with_bitmaps = |records: &Stream<'_, '_>| {
         load_alone(&context, RecordNumber::BITMAP.0, |file| match file.stream(AttributeType::DATA, "") {
-            Some(clusters) => Pass { context: &context, records, clusters: &clusters, pages_max }.run(),
+            Some(clusters) => {
+                Survey { context: &context, records, clusters: &clusters, pages_max, on_progress, read: Cell::new(0) }
+                    .run()
+            }
             None => Err(damaged("$Bitmap has no $DATA").hint(HINT)),
         })
     };
@@ -74,13 +88,16 @@ fn unreadable(report: &CheckReport, base: u64) -> Error {
     }
 }
 
-struct Pass<'p, 'c> {
+struct Survey<'p, 'c> {
     context: &'p Context<'c>,
     /// The bitmap of records, `$MFT:$BITMAP`.
     records: &'p Stream<'p, 'p>,
     /// The bitmap of clusters, `$Bitmap`.
     clusters: &'p Stream<'p, 'p>,
     pages_max: usize,
+    on_progress: OnProgress<'p>,
+    /// Bytes of file records that were read, in all passes.
+    read: Cell<u64>,
 }
 
 /// What a visitor of the runs is told: the record, the offset of the attribute in it, first cluster and number.
@@ -92,7 +109,7 @@ struct Claim<'r> {
     length: u64,
 }
 
-impl Pass<'_, '_> {
+impl Survey<'_, '_> {
     fn run(&self) -> Result<Owners> {
         let count = self.context.geometry.cluster_count;
         let mut owners = Owners::default();
@@ -226,6 +243,10 @@ impl Pass<'_, '_> {
                 }
             }
             first += count;
+            let (read, all) =
+                (self.read.get().saturating_add(count * size), self.context.record_count.saturating_mul(size));
+            self.read.set(read);
+            (self.on_progress)(Pass::Records, read, if read > all { 0 } else { all });
         }
         Ok(in_use)
     }
@@ -316,8 +337,8 @@ mod tests {
         let volume = MemoryVolume(image());
         let owners = cluster_owners(&volume).unwrap();
         assert!(owners.records > 20 && owners.clusters > 100, "{owners:?}");
-        assert_eq!(establish(&volume, 1).unwrap(), owners);
-        assert_eq!(establish(&volume, 0).unwrap(), owners);
+        assert_eq!(establish(&volume, 1, &|_, _, _| ()).unwrap(), owners);
+        assert_eq!(establish(&volume, 0, &|_, _, _| ()).unwrap(), owners);
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Subject {
                 let unexplained = self.state.unexplained(&new, saved.document());
                 assert!(unexplained.is_empty(), "changed, but not by a permitted edit: {unexplained:?}");
                 self.show_to_judges(saved.document());
-                undo(&self.image, &UndoOptions::default()).unwrap();
+                undo(&self.image, &UndoOptions::default(), &Silent).unwrap();
                 self.require_untouched();
                 Outcome::Applied
             }

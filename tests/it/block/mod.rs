@@ -11,6 +11,7 @@ mod matrix;
 mod mutate;
 mod output;
 pub mod pending;
+mod progress;
 mod read;
 mod undo;
 mod undo_crash;
@@ -65,4 +66,4 @@ pub fn assert_equal(found: &[u8], expected: &[u8], what: &str) {
     }
 }
 
-tests![in crash, full_disk, in_place, interplay, matrix, mutate, output, pending, read, undo, undo_crash;];
+tests![in crash, full_disk, in_place, interplay, matrix, mutate, output, pending, progress, read, undo, undo_crash;];

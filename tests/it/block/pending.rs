@@ -139,7 +139,9 @@ fn a_dry_run_rolls_nothing_back() {
     let (hive, _) =
         winject::internals::job::HiveName::of(&winject::internals::hive::reg_file::KeyPath::from(r"HKLM\SYSTEM"))
             .unwrap();
-    let edit = |destination| winject::internals::job::edit_hive(&request, hive, &destination, &mut |_| Ok(()));
+    let edit = |destination| {
+        winject::internals::job::edit_hive(&request, hive, &destination, &winject::Silent, &mut |_| Ok(()))
+    };
     assert_eq!(edit(winject::internals::job::Destination::DryRun).unwrap_err().kind(), Kind::Pending);
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert!(commit::journal_path(&path).exists());

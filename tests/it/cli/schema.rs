@@ -143,21 +143,33 @@ fn progress_lines(at: &Path) -> Vec<Value> {
     let staged = ["open", "inspect", "choose-drivers", "plan", "stage", "check-volume"];
     let with = |last: &[&'static str]| staged.into_iter().chain(last.iter().copied()).collect::<Vec<_>>();
     let mut all = Vec::new();
+    let edited = |last: &'static str| vec!["open", "inspect", "edit-registry", "check-volume", "stage", "verify", last];
+    let set = |to: &str| format!(r"reg set win10.qcow2 HKLM\SOFTWARE\winject --value a --data b {to}");
     for (command, phases, counted) in [
-        ("inject win10.qcow2 --drivers drivers -o copied.raw", with(&["copy"]), "copy"),
+        ("inject win10.qcow2 --drivers drivers -o copied.raw", with(&["copy"]), &["copy"][..]),
         (
             "inject win10.qcow2 --drivers drivers --overlay over.qcow2",
             with(&["verify", "commit-overlay"]),
-            "commit-overlay",
+            &["commit-overlay"],
         ),
-        ("fsck win10.qcow2 --partition 3", vec!["check-volume", "check-folders"], "check-volume"),
-        ("fsck win10.qcow2 --partition 3", vec!["check-volume", "check-folders"], "check-folders"),
-        ("cp -r win10.qcow2 /Windows copied", vec!["open", "copy-files"], "copy-files"),
-        ("inject win10.qcow2 --drivers drivers --in-place", with(&["verify", "commit"]), "commit"),
+        ("fsck win10.qcow2 --partition 3", vec!["check-volume", "check-folders"], &["check-volume", "check-folders"]),
+        ("cp -r win10.qcow2 /Windows copied", vec!["open", "copy-files"], &["copy-files"]),
+        (&*set("-o set.raw"), edited("copy"), &["check-volume", "copy"]),
+        (&*set("--overlay set.qcow2"), edited("commit-overlay"), &["check-volume", "commit-overlay"]),
+        (&*set("--in-place"), edited("commit"), &["check-volume", "commit"]),
+        (
+            "undo win10.qcow2",
+            vec!["open", "read-journal", "compare-journal", "restore"],
+            &["compare-journal", "restore"],
+        ),
+        ("ntfs-log replay win10.qcow2 --partition 3 -o replayed.raw", vec!["open", "replay-log", "copy"], &["copy"]),
+        ("inject win10.qcow2 --drivers drivers --in-place", with(&["verify", "commit"]), &["commit"]),
     ] {
         let lines = lines_of(at, command, &phases);
-        let last = lines.iter().rfind(|line| line["phase"] == counted).unwrap();
-        assert!(last["done"].as_u64() > Some(0) && last["done"] == last["total"], "{command}: {last}");
+        for phase in counted {
+            let last = lines.iter().rfind(|line| line["phase"] == *phase).unwrap();
+            assert!(last["done"].as_u64() > Some(0) && last["done"] == last["total"], "{command}: {last}");
+        }
         all.extend(lines);
     }
     all

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::made::{Unclean, disk_sha256, ends, inject, sha256, stdout, succeed, unclean, unclean_of, winject};
+use super::made::{Unclean, disk_sha256, ends, inject, sha256, stderr, stdout, succeed, unclean, unclean_of, winject};
 use crate::support::{self, judge, rounds};
 
 fn every_destination_holds_the_same_replayed_guest() {
@@ -55,6 +55,17 @@ fn winject_on(command: &str, image: &std::path::Path) -> Command {
     all
 }
 
+/// The phases that are counted in bytes end when all are done.
+fn every_byte_is_told(output: &std::process::Output, phases: &[&str]) {
+    let text = stderr(output);
+    let lines: Vec<serde_json::Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    for phase in phases {
+        let end = lines.iter().find(|line| line["phase"] == *phase && line["state"] == "end");
+        let end = end.unwrap_or_else(|| panic!("no {phase}: {text}"));
+        assert!(end["done"].as_u64() > Some(0) && end["done"] == end["total"], "{end}");
+    }
+}
+
 fn a_replay_alone_gives_what_the_generator_wanted() {
     for seed in 0..rounds(2, 4) {
         let (version, end) = (["1.1", "2.0"][seed as usize % 2], ["commit", "lose", "abort"][seed as usize % 3]);
@@ -66,7 +77,9 @@ fn a_replay_alone_gives_what_the_generator_wanted() {
         let copy = guest.path("copy.raw");
         succeed(winject_on("ntfs-log replay", image).arg("-o").arg(&copy));
         assert_eq!(before, sha256(image));
-        let text = ends(winject_on("ntfs-log replay", image).arg("--in-place"), 0);
+        let replay = succeed(winject_on("ntfs-log replay --progress json", image).arg("--in-place"));
+        every_byte_is_told(&replay, &["check-volume", "check-folders", "commit"]);
+        let text = stdout(&replay);
         assert!(text.contains("Done:") && text.contains("Undo:"), "{text}");
         assert_eq!(sha256(&copy), sha256(image));
         guest.judge(image);
