@@ -103,7 +103,8 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
         let junit = checked.as_ref().map(|(answer, _)| Junit::of_boot(answer.boots, &answer.buses));
         write_junit(junit, "check", path, request.all_disks(), ui)?;
     }
-    let (answer, machine) = checked?;
+    let (mut answer, machine) = checked?;
+    answer.warnings.iter_mut().for_each(|warning| *warning = ui.complete(warning).into_owned());
     answer.warnings.iter().for_each(|warning| ui.warn(warning));
     if let Some(machine) = machine {
         let sources: Vec<PathBuf> = request.all_disks().cloned().collect();

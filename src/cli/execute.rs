@@ -21,11 +21,11 @@ pub fn execute(spec: &InjectSpec, ui: &Ui) -> Result<ExitCode> {
     let machine = &spec.guest.machine;
     machine.prepare(&request, ui)?;
     if worker::is_worker()
-        && let Some(FinishedOutput { report, .. }) = job::find_finished_output(&request)?
+        && let Some(FinishedOutput { mut report, .. }) = job::find_finished_output(&request)?
     {
         worker::note_done_before();
         // The batch may have been stopped before they were written.
-        let written = write_reports(&report, reports, ui);
+        let written = write_reports(&mut report, reports, ui);
         show_outcome(&report, ui)?;
         let described = describe_machine(spec, &report, ui);
         return written.and(described).map(|()| ExitCode::Done);
@@ -72,6 +72,9 @@ fn carry_out_and(
     if let Some(subject) = subject(request) {
         signals::set_subject(subject);
     }
+    if request.other_disks.is_empty() {
+        ui.name_image(&request.image);
+    }
     let mut report = Report::of_request(request);
     let watcher = Watcher { is_in_place: request.destination == Destination::InPlace, ..Watcher::new(ui) };
     let outcome = run(&watcher, &mut report);
@@ -81,7 +84,7 @@ fn carry_out_and(
     }
     // The reports describe what was done: they are written even if a signal comes.
     let _hold = signals::cancel().hold_through();
-    let written = write_reports(&report, reports, ui);
+    let written = write_reports(&mut report, reports, ui);
     outcome?;
     show_outcome(&report, ui)?;
     let finished = finish(&report);
@@ -103,8 +106,10 @@ fn subject(request: &InjectRequest) -> Option<Subject> {
     }
 }
 
-/// Reports are written for failures too. One that cannot be written does not hide what happened to the image.
-pub(super) fn write_reports(report: &Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
+/// Reports are written for failures too. One that cannot be written does not hide what happened to the image. From then on the
+/// commands in the report work as they stand there.
+pub(super) fn write_reports(report: &mut Report, paths: &[PathBuf], ui: &Ui) -> Result<()> {
+    report.complete_commands(&|text| ui.complete(text).into_owned());
     let mut failed = None;
     for path in paths {
         match job::report::write(report, path, &signals::cancel()) {

@@ -1,17 +1,19 @@
-//! Hints that work as they are printed: the commands in them name the image, and repeat the options that say how it is read.
+//! Commands in messages that work as they are printed: they name the image, and repeat the options that say how it is read.
 //!
-//! The layers that give a hint know neither the options of the command line nor, some of them, the image. So the hint of an error
-//! is completed when it is reported.
+//! The layers that give a hint, a warning or a note know neither the options of the command line nor, some of them, the image.
+//! So these texts are completed when they are printed or written into a report.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
 
 use super::look;
+use super::output::CompleteCommands;
 use super::repeat::command_line;
 use super::typed::{TypedCommand, TypedOption};
-use crate::error::Error;
 use crate::escape::shell_path;
 
 /// Options that say how the file of an image is read.
@@ -30,7 +32,10 @@ const OF_VOLUMES: [&str; 6] = [
 /// Arguments whose values are images.
 const IMAGES: [&str; 6] = ["image", "images", "input", "target", "old", "new"];
 
-/// What stands for the image in a hint that does not know it.
+/// What a command begins with.
+const NAME: &str = "winject ";
+
+/// What stands for the image in a text that does not know it.
 const PLACEHOLDER: &str = "IMAGE";
 
 /// What a command line says of its images.
@@ -40,16 +45,20 @@ pub(super) struct Typed {
     options: Vec<TypedOption>,
     /// All of it, as it can be typed again.
     line: Option<String>,
+    /// The image of a command that names it otherwise: in a saved plan, or in a document.
+    named_elsewhere: OnceCell<PathBuf>,
+    /// Makes the command line, whose definitions say which options a command has.
+    root: Option<fn() -> Command>,
 }
 
 /// How a hint begins to say which option the same command needs; the option ends the hint.
 const ADD_OPTION: &str = "add --allow-path ";
 
 impl Typed {
-    /// What was typed for the command that `matches` leads to.
-    pub(super) fn of(root: &Command, matches: &ArgMatches) -> Self {
+    /// What was typed for the command that `matches` leads to; `make` makes the command line.
+    pub(super) fn of(root: &Command, matches: &ArgMatches, make: fn() -> Command) -> Self {
         let command = TypedCommand::of(root, matches);
-        let mut typed = Self { line: command_line(root, matches), ..Self::default() };
+        let mut typed = Self { line: command_line(root, matches), root: Some(make), ..Self::default() };
         for (argument, values) in command.arguments() {
             let id = argument.get_id().as_str();
             if IMAGES.contains(&id) {
@@ -66,30 +75,14 @@ impl Typed {
         typed
     }
 
-    /// The error with the commands in its hint completed; `root` makes the command line.
-    pub(super) fn complete(&self, error: Error, root: fn() -> Command) -> Error {
-        let is_needless = self.images.is_empty() && self.options.is_empty();
-        match error.hint_text() {
-            Some(hint) if hint.contains(ADD_OPTION) => match &self.line {
-                Some(line) => {
-                    let hint = hint.replacen(ADD_OPTION, &format!("run: {line} --allow-path "), 1);
-                    error.replace_hint(hint)
-                }
-                None => error,
-            },
-            Some(hint) if !is_needless && hint.contains("winject ") => {
-                // Commands are built when they are typed; a hint may name any of them.
-                let mut root = root();
-                root.build();
-                let hint = self.complete_text(hint, &root);
-                error.replace_hint(hint)
-            }
-            _ => error,
+    fn images(&self) -> &[PathBuf] {
+        match self.named_elsewhere.get() {
+            Some(image) if self.images.is_empty() => std::slice::from_ref(image),
+            _ => &self.images,
         }
     }
 
-    fn complete_text(&self, text: &str, root: &Command) -> String {
-        const NAME: &str = "winject ";
+    fn complete_commands(&self, text: &str, root: &Command) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(at) = rest.find(NAME) {
@@ -114,11 +107,14 @@ impl Typed {
             return text.to_owned();
         }
         let (verb, operands) = text.split_at(length);
-        let operands = match self.images.as_slice() {
-            [only] => shell_path(only).map_or_else(|| operands.to_owned(), |path| fill_in(operands, &path)),
+        let operands = match self.images() {
+            // The name of an image can begin with the placeholder.
+            [only] if !names(operands, only) => {
+                shell_path(only).map_or_else(|| operands.to_owned(), |path| fill_in(operands, &path))
+            }
             _ => operands.to_owned(),
         };
-        let names_image = self.images.is_empty() || self.images.iter().any(|image| names(&operands, image));
+        let names_image = self.images().is_empty() || self.images().iter().any(|image| names(&operands, image));
         let needs_volume = command.get_name() != "convert" || operands.contains(" --drivers ");
         let is_missing = |option: &&TypedOption| {
             let is_known = command.get_arguments().any(|argument| argument.get_id() == option.id.as_str());
@@ -131,6 +127,25 @@ impl Typed {
         let options = self.options.iter().filter(|_| names_image).filter(is_missing);
         let options: String = options.map(|option| format!(" {}", option.words)).collect();
         format!("{verb}{options}{operands}")
+    }
+}
+
+impl CompleteCommands for Typed {
+    fn complete<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if let (true, Some(line)) = (text.contains(ADD_OPTION), &self.line) {
+            return Cow::Owned(text.replacen(ADD_OPTION, &format!("run: {line} --allow-path "), 1));
+        }
+        let is_needless = self.images().is_empty() && self.options.is_empty();
+        let Some(root) = self.root.filter(|_| !is_needless && text.contains(NAME)) else { return Cow::Borrowed(text) };
+        // Commands are built when they are typed; a text may name any of them.
+        let mut root = root();
+        root.build();
+        Cow::Owned(self.complete_commands(text, &root))
+    }
+
+    fn name_image(&self, image: &Path) {
+        // The first one stays.
+        let _ = self.named_elsewhere.set(image.to_owned());
     }
 }
 
@@ -189,13 +204,14 @@ mod tests {
     use crate::cli::Cli;
     use clap::CommandFactory;
 
-    /// The hint of an error of this command line.
+    /// The text, completed for this command line.
     fn completed(line: &str, hint: &str) -> String {
         let mut root = Cli::command();
         let matches = root.try_get_matches_from_mut(["winject"].into_iter().chain(line.split(' '))).unwrap();
-        let error = Error::unsupported(crate::error::Layer::Cli, "cannot").hint(hint);
-        let error = Typed::of(&root, &matches).complete(error, Cli::command);
-        error.hint_text().unwrap().to_owned()
+        let typed = Typed::of(&root, &matches, Cli::command);
+        let text = typed.complete(hint);
+        assert_eq!(typed.complete(&text), text, "a completed text stays as it is");
+        text.into_owned()
     }
 
     #[test]
@@ -248,9 +264,51 @@ mod tests {
                 "run: winject reg query --allow-path b a.img HKLM --allow-path /c",
             ),
             ("--config a.yaml", "add --allow-path /c", "add --allow-path /c"),
+            (
+                "check IMAGE.img",
+                "winject undo IMAGE.img; or winject check IMAGE",
+                "winject undo IMAGE.img; or winject check IMAGE.img",
+            ),
+            // Of a warning, which is prose.
+            (
+                "inject --drivers d -n --partition 2 a.img",
+                "the first-boot job failed in this guest: x (5); winject inspect IMAGE shows its result",
+                "the first-boot job failed in this guest: x (5); winject inspect a.img shows its result",
+            ),
+            (
+                "check --partition 2 a.img",
+                "the guest's own, and winject remove leaves it",
+                "the guest's own, and winject remove leaves it",
+            ),
+            (
+                "remove -n --partition 2 a.img",
+                "it may have been trusted before; winject reg delete IMAGE KEY --in-place removes it",
+                "it may have been trusted before; winject reg delete --partition 2 a.img KEY --in-place removes it",
+            ),
         ] {
             assert_eq!(completed(line, hint), expected, "{line}");
         }
+    }
+
+    /// A plan or a document names the image: the options that were typed hold for it.
+    #[test]
+    fn an_image_that_is_named_elsewhere_is_filled_in() {
+        let mut root = Cli::command();
+        let matches = root.try_get_matches_from_mut(["winject", "apply", "p.json", "-n", "-f", "raw"]).unwrap();
+        let typed = Typed::of(&root, &matches, Cli::command);
+        let text = "winject check IMAGE shows more; and winject remove leaves it";
+        assert_eq!(typed.complete("winject check IMAGE"), "winject check --format raw IMAGE");
+        typed.name_image(Path::new("a b.img"));
+        assert_eq!(
+            typed.complete(text),
+            "winject check --format raw 'a b.img' shows more; and winject remove leaves it"
+        );
+        // A typed one comes first.
+        let mut root = Cli::command();
+        let matches = root.try_get_matches_from_mut(["winject", "inspect", "c.img"]).unwrap();
+        let typed = Typed::of(&root, &matches, Cli::command);
+        typed.name_image(Path::new("a.img"));
+        assert_eq!(typed.complete("winject check IMAGE"), "winject check c.img");
     }
 
     /// Sooner or later the key itself is typed there.

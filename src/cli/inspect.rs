@@ -47,8 +47,9 @@ pub fn run(args: Args, ui: &Ui) -> Result<ExitCode> {
     let options = args.source.open_options();
     let keys = args.bitlocker.keys()?;
     let progress = ui.phase(Step::Inspect.name(), Step::Inspect.title());
-    let inspections = job::inspect_disks(&args.image, &options, &keys, args.replay.into())?;
+    let mut inspections = job::inspect_disks(&args.image, &options, &keys, args.replay.into())?;
     drop(progress);
+    inspections.iter_mut().for_each(|disk| disk.complete_commands(&|text| ui.complete(text).into_owned()));
     if ui.is_json() {
         ui.json_answer("inspect", &Answer { disks: &inspections })?;
     } else {

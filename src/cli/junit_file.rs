@@ -37,7 +37,7 @@ pub(super) fn write_junit<'p>(
     let junit = match answer {
         Ok(junit) => junit,
         Err(error) if matches!(error.kind(), Kind::Usage | Kind::Cancelled) => return Ok(()),
-        Err(error) => Junit::of_error(verb, error),
+        Err(error) => Junit::of_error(verb, error, &|hint| ui.complete(hint).into_owned()),
     };
     let sources: Vec<PathBuf> = disks.cloned().collect();
     report::write_junit(&junit, path, &sources, &signals::cancel())?;

@@ -215,7 +215,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let ui = Ui::new(cli.quiet, cli.verbose).with_json(cli.json);
     let progress = environment::progress(cli.progress, cli.quiet, cli.verbose);
     let mode = progress.as_ref().map_or(ProgressMode::None, |mode| *mode);
-    let ui = ui.with_progress(mode);
+    let ui = ui.with_progress(mode).with_commands(hints::Typed::of(&command, &matches, Cli::command));
     let as_worker = |()| cli.worker.map_or(Ok(()), |batch| worker::begin(batch, cli.worker_memory));
     let done = progress.and_then(|_| environment::start_log(cli.verbose)).and_then(as_worker).and_then(|()| {
         // A batch has images of all kinds, and passes its options on to each worker.
@@ -233,7 +233,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = done.and_then(|code| ui.finish().map(|()| code));
     // Of a file that is not there, or may not be read, each command says what to do.
     let done = done.map_err(crate::job::explain_path);
-    let done = done.map_err(|error| hints::Typed::of(&command, &matches).complete(error, Cli::command));
+    // Not only where it is printed: the answer in JSON, and what a worker reports, have the same hint.
+    let done = done.map_err(|error| ui.complete_error(error));
     worker::report(done.as_ref().err());
     match done {
         Ok(code) => {

@@ -1,7 +1,9 @@
 //! Printing: results to standard output, everything else to the error output.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
+use std::path::Path;
 
 use super::envelope::Envelope;
 use super::progress::{Progress, ProgressMode};
@@ -32,6 +34,17 @@ pub struct Ui {
     colour_out: bool,
     colour_err: bool,
     progress: ProgressMode,
+    /// Completes the commands in messages, as soon as it is known what was typed.
+    commands: Option<Box<dyn CompleteCommands>>,
+}
+
+/// Completes the commands in texts for people, so that they work as they are printed.
+pub(super) trait CompleteCommands: std::fmt::Debug {
+    /// The text with the commands in it completed. A completed text stays as it is.
+    fn complete<'t>(&self, text: &'t str) -> Cow<'t, str>;
+
+    /// Notes the only image of the command, which has an effect if none was typed.
+    fn name_image(&self, image: &Path);
 }
 
 /// Colours in use, all of the basic eight.
@@ -58,6 +71,7 @@ impl Ui {
             colour_out: environment::stdout_colours(),
             colour_err: environment::stderr_colours(),
             progress: ProgressMode::None,
+            commands: None,
         }
     }
 
@@ -71,6 +85,31 @@ impl Ui {
     #[must_use]
     pub fn with_progress(self, progress: ProgressMode) -> Self {
         Self { progress, ..self }
+    }
+
+    /// The same output with the commands in errors, warnings and notes completed.
+    #[must_use]
+    pub(super) fn with_commands(self, commands: impl CompleteCommands + 'static) -> Self {
+        Self { commands: Some(Box::new(commands)), ..self }
+    }
+
+    /// Notes the only image of the command, if it was not typed: messages name it.
+    pub(super) fn name_image(&self, image: &Path) {
+        self.commands.iter().for_each(|commands| commands.name_image(image));
+    }
+
+    /// The text of a message with the commands in it completed, for an answer or a report: errors, warnings and notes that are
+    /// printed are completed in any case.
+    pub(super) fn complete<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.commands.as_ref().map_or(Cow::Borrowed(text), |commands| commands.complete(text))
+    }
+
+    /// The error with the commands in its hint completed.
+    pub(super) fn complete_error(&self, error: Error) -> Error {
+        match error.hint_text().map(|hint| self.complete(hint)) {
+            Some(Cow::Owned(hint)) => error.replace_hint(hint),
+            _ => error,
+        }
     }
 
     /// Whether the answer is to be one JSON document, see [`json_answer`](Self::json_answer).
@@ -194,14 +233,14 @@ impl Ui {
     /// Prints a note to the error output, except with `--quiet`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.write_err("Note", Colour::Cyan, text);
+            self.write_err("Note", Colour::Cyan, &self.complete(text));
         }
     }
 
     /// Prints a warning to the error output, except with `--quiet`.
     pub fn warn(&self, text: &str) {
         if !self.quiet {
-            self.write_err("Warning", Colour::Yellow, text);
+            self.write_err("Warning", Colour::Yellow, &self.complete(text));
         }
     }
 
@@ -209,7 +248,7 @@ impl Ui {
     pub fn error(&self, error: &Error) {
         self.write_err("Error", Colour::Red, &error.to_string());
         if let Some(hint) = error.hint_text() {
-            self.write_err("Hint", Colour::Cyan, hint);
+            self.write_err("Hint", Colour::Cyan, &self.complete(hint));
         }
         self.write_err("More", Colour::Cyan, &explain_command(error.code().name()));
     }

@@ -121,7 +121,7 @@ fn make(args: &Args, ui: &Ui) -> Result<ExitCode> {
     let planned = job::plan_into(&request, &watcher, &mut report);
     drop(watcher);
     if is_reported(&planned) {
-        write_reports(&report, &spec.guest.report, ui)?;
+        write_reports(&mut report, &spec.guest.report, ui)?;
     }
     let planned = planned?;
     for warning in &report.virtio.warnings {

@@ -78,6 +78,19 @@ pub struct Fault {
     pub kind: crate::Kind,
 }
 
+impl Inspection {
+    /// Has `complete` complete the commands in the texts that can hold one: it knows how the image is opened.
+    pub(crate) fn complete_commands(&mut self, complete: &dyn Fn(&str) -> String) {
+        let of_guests = self.windows.iter_mut().flat_map(|found| {
+            let refusal = found.refusal.as_mut().and_then(|refusal| refusal.hint.as_mut());
+            refusal.into_iter().chain(&mut found.guest.warnings)
+        });
+        let of_volumes = self.faults.iter_mut().filter_map(|fault| fault.hint.as_mut());
+        let texts = of_guests.chain(of_volumes).chain(&mut self.disk.warnings);
+        texts.for_each(|text| *text = complete(text));
+    }
+}
+
 impl Fault {
     fn new(partition: u32, error: &crate::Error) -> Self {
         Self { partition, message: error.to_string(), hint: error.hint_text().map(str::to_owned), kind: error.kind() }

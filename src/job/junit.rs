@@ -79,10 +79,10 @@ impl Junit {
         self.suites.push(Suite { name: name.to_owned(), cases });
     }
 
-    /// The document of a command that could not answer.
+    /// The document of a command that could not answer; `complete` completes the commands in its hint.
     #[must_use]
-    pub fn of_error(verb: &'static str, error: &Error) -> Self {
-        let text = match error.hint_text() {
+    pub fn of_error(verb: &'static str, error: &Error, complete: &dyn Fn(&str) -> String) -> Self {
+        let text = match error.hint_text().map(complete) {
             Some(hint) => format!("{error} (hint: {hint})"),
             None => error.to_string(),
         };

@@ -210,6 +210,6 @@ pub fn no_ntfs_volume(partitions: &[&Partition]) -> Error {
     most_telling(&errors).or(errors.first()).cloned().unwrap_or_else(|| {
         Error::unsupported(Layer::Job, "no NTFS volume found")
             .with_code(ErrorCode::NotNtfs)
-            .hint("winject inspect shows what the image holds")
+            .hint("winject inspect IMAGE shows what the image holds")
     })
 }

@@ -116,7 +116,7 @@ impl Partition {
                 None => refused(
                     "the volume is encrypted with BitLocker",
                     ErrorCode::BitLockerLocked,
-                    "winject inspect shows which keys open it; suspended in the guest, it needs none \
+                    "winject inspect IMAGE shows which keys open it; suspended in the guest, it needs none \
                      (manage-bde -protectors -disable C: -RebootCount 0)",
                 ),
             },

@@ -115,5 +115,5 @@ fn too_large(file: GuestHive, key: &str) -> Error {
 pub fn missing_hive(path: &str) -> Error {
     Error::new(Kind::NotWindows, Layer::Windows, "no such hive in this Windows")
         .path(path)
-        .hint("choose the partition that holds the Windows system: winject inspect shows what the image holds")
+        .hint("choose the partition that holds the Windows system: winject inspect IMAGE shows what the image holds")
 }

@@ -134,7 +134,7 @@ fn compare_disks(
             Layer::Job,
             "cannot compare the registry: no Windows found on both disks",
         )
-        .hint("winject inspect shows what an image holds; without --reg the files of the volumes are compared"));
+        .hint("winject inspect IMAGE shows what an image holds; without --reg the files of the volumes are compared"));
     }
     Ok(compared)
 }
@@ -178,7 +178,7 @@ fn pair_volumes<'d>(
     }
     if options.partition.is_some() && pairs.is_empty() && compared.volumes == 0 {
         return Err(Error::unsupported(Layer::Job, "cannot compare the partitions: neither NTFS nor FAT volumes")
-            .hint("winject inspect shows what an image holds"));
+            .hint("winject inspect IMAGE shows what an image holds"));
     }
     Ok(pairs)
 }

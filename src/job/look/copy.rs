@@ -12,6 +12,7 @@ use super::walk::walk;
 use crate::block::commit::refuse_own_files;
 use crate::cancel::{Cancel, Reached};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
+use crate::escape::shell_argument;
 use crate::host::{AtomicFile, Target, create_folder, folder_of, is_reserved, refuse_missing_folder};
 use crate::ntfs::format::name::NtfsName;
 
@@ -205,7 +206,10 @@ fn open<'f>(files: &'f Files<'f>, found: &'f Found) -> Result<Opened<'f>> {
             let target = files.details(&found.node)?.target.unwrap_or_default();
             usage(format!("a link to {target}, and links are not followed"), "name the path that it leads to")
         }
-        NodeKind::Folder if found.stream.is_empty() => usage("a folder".to_owned(), "winject ls lists it"),
+        NodeKind::Folder if found.stream.is_empty() => {
+            let path = shell_argument(Path::new(&found.path), "PATH");
+            usage("a folder".to_owned(), &format!("this lists it: winject ls IMAGE {path}"))
+        }
         _ => files.open_content(&found.node, &found.stream).map_err(|error| error.path(&found.path)),
     }
 }

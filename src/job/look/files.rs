@@ -164,7 +164,7 @@ impl<'a> Files<'a> {
             Content::Fat => FatVolume::open(view).map(FileSystem::Fat),
             _ => Err(partition.refusal().unwrap_or_else(|| {
                 Error::unsupported(Layer::Partition, "neither an NTFS nor a FAT volume")
-                    .hint("winject inspect shows what the image holds")
+                    .hint("winject inspect IMAGE shows what the image holds")
             })),
         };
         let volume = volume.map_err(|error| error.path(partition.label()))?;

@@ -154,6 +154,16 @@ impl Report {
         }
     }
 
+    /// Has `complete` complete the commands in the texts that can hold one: it knows how the image is opened.
+    pub(crate) fn complete_commands(&mut self, complete: &dyn Fn(&str) -> String) {
+        let hint = self.error.as_mut().and_then(|error| error.hint.as_mut());
+        let left = self.removal.iter_mut().flat_map(|removal| &mut removal.left).map(|item| &mut item.reason);
+        let virtio = &mut self.virtio;
+        let of_run = self.run.output_notes.iter_mut().chain(&mut self.run.undo);
+        let texts = virtio.warnings.iter_mut().chain(&mut virtio.notes).chain(of_run).chain(hint).chain(left);
+        texts.for_each(|text| *text = complete(text));
+    }
+
     /// Adds what a commit wrote.
     pub(crate) fn add_commit(&mut self, committed: Committed) {
         self.run.output = Some(committed.path.display().to_string());

@@ -55,6 +55,51 @@ fn a_hint_in_json_is_the_one_that_is_printed() {
     assert!(stderr(&output).contains(&format!("Hint: {hint}\n")), "{}", stderr(&output));
 }
 
+/// Reports of all kinds and the answers in JSON have the commands as they are printed.
+fn the_commands_in_reports_work_as_they_stand_there() {
+    let folder = setting();
+    let path = folder.path();
+    let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap();
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+
+    // The hint of an error.
+    std::fs::copy(path.join("i.qcow2"), path.join("u.qcow2")).unwrap();
+    let line = r"inject X --drivers drivers --upload tool.txt=C:\Tools\tool.txt";
+    std::fs::write(path.join("tool.txt"), "one").unwrap();
+    assert!(answer(path, &on(&format!("{line} --in-place"), "u.qcow2")).status.success());
+    std::fs::write(path.join("tool.txt"), "two").unwrap();
+    let line = format!("{line} --partition 3 -n --report r.html --report r.md --json");
+    let output = answer(path, &on(&line, "u.qcow2"));
+    assert_eq!(output.status.code(), Some(3));
+    let expected = "winject remove --partition 3 u.qcow2 --in-place";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    let hint = json(&read("r.json"))["error"]["hint"].clone();
+    assert!(hint.as_str().unwrap().contains(expected), "{hint}");
+    assert_eq!(json(&stdout(&output))["error"]["hint"], hint);
+    for name in ["r.html", "r.md"] {
+        assert!(read(name).contains(expected), "{name}: {}", read(name));
+    }
+    assert!(paste(path, expected).status.success());
+    let output = answer(path, &on("fsck X --partition 1 -f qcow2 --junit junit.xml", "i.qcow2"));
+    let expected = "winject inspect --format qcow2 i.qcow2";
+    assert!(!output.status.success() && read("junit.xml").contains(expected), "{}", read("junit.xml"));
+    assert!(paste(path, expected).status.success());
+
+    // What a removal leaves, with the command that removes it. The name of the image is quoted, and stays on its line.
+    let image = "a 'b'.qcow2";
+    std::fs::copy(path.join("i.qcow2"), path.join(image)).unwrap();
+    let trust = "inject X --drivers drivers --in-place --trust-publisher drivers/vioscsi/w10/amd64/vioscsi.cat";
+    assert!(answer(path, &on(trust, image)).status.success());
+    let line = "remove X --partition 3 -n --report left.html --report left.md";
+    let output = answer(path, &on(line, image));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let expected = r"winject reg delete --partition 3 'a '\''b'\''.qcow2' KEY --in-place";
+    assert!(stdout(&output).contains(expected), "{}", stdout(&output));
+    let left = json(&read("left.json"))["removal"]["left"].to_string();
+    assert!(left.contains(&expected.replace('\\', r"\\")), "{left}");
+    assert!(read("left.html").contains("winject reg delete --partition 3 "), "{}", read("left.html"));
+}
+
 /// The undo of an edit writes to the data file, too.
 fn the_command_that_undoes_an_edit_names_the_data_file() {
     let Some(qemu_img) = support::program("qemu-img") else { return };
@@ -77,5 +122,6 @@ fn the_command_that_undoes_an_edit_names_the_data_file() {
 tests![
     the_command_of_a_hint_works_as_it_is_printed,
     a_hint_in_json_is_the_one_that_is_printed,
+    the_commands_in_reports_work_as_they_stand_there,
     the_command_that_undoes_an_edit_names_the_data_file,
 ];
