@@ -14,6 +14,7 @@ use super::name::{ImageName, open_file};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::host::Storage;
 use crate::nbd::is_incomplete;
+use crate::units::ImageOffset;
 
 /// Opens the image at `path`, or the NBD export of that URI, for reading, with all files that it refers to. The guest's disk is read through the result;
 /// a [`Stage`](super::Stage) over it takes changes.
@@ -49,7 +50,17 @@ pub fn open_storage(
     options: &OpenOptions,
 ) -> Result<Box<dyn Image>> {
     let is_choice_meant = options.disk.is_none() || (format.is_none() && ova::is_ova(&*storage));
+    // Whatever stands at its end, from before: a footer of a VHD, say.
+    let mut head = [0; 512];
+    if storage.read_at(0, &mut head).is_ok() {
+        refuse_incomplete(&head, path)?;
+    }
     let image = new_chain(options).open_storage(storage, path, format)?;
+    // A server may keep the disk in another format.
+    let head = head.get_mut(..image.len().min(512) as usize).unwrap_or_default();
+    if image.read_at(ImageOffset(0), head).is_ok() {
+        refuse_incomplete(head, path)?;
+    }
     if is_choice_meant { Ok(image) } else { Err(no_disk_to_choose(path)) }
 }
 
@@ -64,12 +75,10 @@ pub(crate) fn is_ova(path: &Path) -> bool {
     matches!(ImageName::of(path), ImageName::File(path) if open_file(path, Locking::default()).is_ok_and(|file| ova::is_ova(&file)))
 }
 
-/// Refuses a copy of a disk that was interrupted. What cannot be read here is reported when it is read.
-fn refuse_incomplete(storage: &dyn Storage, path: &Path) -> Result<()> {
-    let mut head = [0; 512];
-    match storage.read_at(0, &mut head) {
-        Ok(_) if is_incomplete(&head) => {}
-        Ok(_) | Err(_) => return Ok(()),
+/// Refuses a copy of a disk that was interrupted, by its beginning. What cannot be read is reported when it is needed.
+fn refuse_incomplete(head: &[u8], path: &Path) -> Result<()> {
+    if !is_incomplete(head) {
+        return Ok(());
     }
     Err(Error::damaged(Layer::Block, "an incomplete copy of a disk: the command that wrote it was interrupted")
         .with_code(ErrorCode::NbdIncomplete)
@@ -96,10 +105,7 @@ fn open_link(
     };
     tracing::debug!(path = %path.display(), %format, "opening an image");
     match format {
-        Format::Raw => {
-            refuse_incomplete(&*storage, path)?;
-            Ok(Box::new(RawImage::open(storage, path)?))
-        }
+        Format::Raw => Ok(Box::new(RawImage::open(storage, path)?)),
         Format::Qcow2 => Ok(Box::new(qcow2::Qcow2Image::open(storage, path, chain)?)),
         Format::Vmdk => vmdk::open(storage, path, &ChainReferences::new(chain, path)),
         Format::Vhd => vhd::open(storage, path, &ChainReferences::new(chain, path)),

@@ -113,9 +113,17 @@ impl ExportOutput {
     /// # Errors
     /// When the server does not give it.
     pub(crate) fn head(&self) -> Result<Vec<u8>> {
-        let mut head = vec![0; self.export().size.min(BLOCK) as usize];
-        self.writer.read_at(0, &mut head).map_err(|e| self.error("cannot read the export", e))?;
-        Ok(head)
+        self.bytes_at(0, self.export().size.min(BLOCK) as usize)
+    }
+
+    /// Bytes that the export holds.
+    ///
+    /// # Errors
+    /// When the server does not give them.
+    pub(crate) fn bytes_at(&self, offset: u64, length: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.writer.read_at(offset, &mut bytes).map_err(|e| self.error("cannot read the export", e))?;
+        Ok(bytes)
     }
 
     /// Writes the beginning of the export as it is, durably: a file in which the export lies has another time then.
@@ -161,11 +169,15 @@ impl ExportOutput {
         if self.read_back((end, size), checksum.as_mut(), progress)? != hash {
             return Err(not_held(NOT_HELD));
         }
+        // What is left is done whether or not the job is asked to stop.
+        self.connection.hold()?;
         if !last.is_empty() {
             self.writer.write_at(end, &last)?;
             self.writer.flush()?;
         }
         if !self.holds_beginning()? {
+            // What the other one takes for its copy has blocks of this one.
+            self.take_head_back();
             return Err(not_held(ANOTHER_WRITER));
         }
         self.is_headed.store(true, Ordering::Relaxed);

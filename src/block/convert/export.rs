@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::flush::Flusher;
-use super::inputs::{Inputs, Times};
+use super::inputs::{Inputs, Times, first_data};
 use super::interrupt::Interrupt;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::pipeline::{self, Hooks, OutputSpec};
@@ -184,13 +184,34 @@ impl ExportCopy {
         nbd: &NbdOptions,
     ) -> Result<()> {
         let head = self.output.head()?;
-        if is_zero(&head) || !others.any_begins_with(source, &head, nbd)? {
+        let is_same = if is_zero(&head) {
+            self.holds_first_data(source)?
+                || others.disks.iter().try_fold(false, |found, disk| Ok(found || self.holds_first_data(*disk)?))?
+        } else {
+            others.any_begins_with(source, &head, nbd)?
+        };
+        if !is_same {
             return Ok(());
         }
         let name = shell_argument(&self.out, "URI");
         Err(self.is_input("the export has the beginning of the input: it may be the input").hint(format!(
-            "if it is an older copy, clear its beginning first: qemu-io -f raw -c 'write -z 0 64k' {name}"
+            "if it is an older copy, and surely not the input, clear its beginning first: qemu-io -f raw -c 'write -z 0 {}' {name}",
+            self.head_bytes()
         )))
+    }
+
+    /// Bytes of the first block.
+    fn head_bytes(&self) -> u64 {
+        self.output.export().size.min(IDENTITY)
+    }
+
+    /// Whether the export, which begins with zeros, has the first data of a disk at the same place.
+    fn holds_first_data(&self, disk: &(impl DiskSource + ?Sized)) -> Result<bool> {
+        let Some((at, block)) = first_data(disk)? else { return Ok(false) };
+        if at.saturating_add(block.len() as u64) > self.output.export().size {
+            return Ok(false);
+        }
+        Ok(self.output.bytes_at(at, block.len())? == block)
     }
 
     /// Refuses an export that lies in one of the files that are read, wherever and in whatever container: what the export holds
@@ -204,7 +225,7 @@ impl ExportCopy {
             Some(file) => {
                 let file = escape(&file.display().to_string()).to_string();
                 let text = format!("{file}, which is read, was written to when the export was: it may hold the export");
-                Err(self.is_input(&text).hint("name another export; nothing was changed"))
+                Err(self.is_input(&text).hint("name another export; what this one holds is as it was"))
             }
         }
     }
@@ -218,22 +239,23 @@ impl ExportCopy {
     /// The error for a copy that was begun.
     fn incomplete(&self, error: &Error) -> Error {
         let what = "the export holds an incomplete copy";
-        if error.kind() == Kind::Cancelled {
-            return Error::new(Kind::Cancelled, Layer::Block, format!("interrupted; {what}"))
-                .path(self.out.display().to_string())
-                .hint("run the command again");
-        }
         if self.output.is_headed() {
             let name = shell_argument(&self.out, "URI");
             let hint = format!(
-                "the export holds the copy, and the server did not confirm that it is durable: clear its beginning, and run the \
-                 command again: qemu-io -f raw -c 'write -z 0 64k' {name}"
+                "the export may hold the whole copy, which the server did not confirm: clear its beginning, and run the command \
+                 again: qemu-io -f raw -c 'write -z 0 {}' {name}",
+                self.head_bytes()
             );
             return error
                 .clone()
                 .with_code(ErrorCode::NbdIncomplete)
                 .path(self.out.display().to_string())
                 .replace_hint(hint);
+        }
+        if error.kind() == Kind::Cancelled {
+            return Error::new(Kind::Cancelled, Layer::Block, format!("interrupted; {what}"))
+                .path(self.out.display().to_string())
+                .hint("run the command again");
         }
         let hint = match error.kind() {
             // The export is not at fault.

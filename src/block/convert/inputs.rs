@@ -7,13 +7,19 @@ use std::time::Duration;
 
 use super::export::read_head;
 use crate::block::name::ImageName;
-use crate::block::{DiskSource, Image, Locking, Storage, is_zero};
+use crate::block::{DiskSource, Extent, Image, Locking, Storage, is_zero};
 use crate::error::Result;
 use crate::host::is_nbd_name;
-use crate::nbd::NbdOptions;
+use crate::nbd::{IDENTITY, NbdOptions};
+use crate::units::ImageOffset;
 
 /// Longer than the steps in which Linux counts the times of files.
 const STEP: Duration = Duration::from_millis(25);
+/// Longer than the steps of file systems that keep whole seconds, or every other one.
+const LONG_STEP: Duration = Duration::from_millis(2100);
+
+/// Blocks that are searched for data.
+const SEARCHED: u64 = 1 << 14;
 
 /// What is read beside the disk that is copied.
 #[derive(Clone, Copy, Default)]
@@ -51,6 +57,29 @@ impl Inputs<'_> {
         }
         Ok(self.files.iter().any(|path| file_begins_with(path, head, nbd)))
     }
+}
+
+/// Offset and bytes of the first block of a disk that is not all zeros, among the first [`SEARCHED`] blocks with data.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub(super) fn first_data(disk: &(impl DiskSource + ?Sized)) -> Result<Option<(u64, Vec<u8>)>> {
+    let (mut at, mut searched) = (0, 0);
+    while at < disk.len() && searched < SEARCHED {
+        let Extent { length, kind } = disk.extent_at(ImageOffset(at), disk.len() - at)?;
+        if kind.is_zero() {
+            at = at.saturating_add(length.max(1));
+            continue;
+        }
+        searched += 1;
+        let mut block = vec![0; IDENTITY.min(disk.len() - at).min(length.max(1)) as usize];
+        disk.read_at(ImageOffset(at), &mut block)?;
+        if !is_zero(&block) {
+            return Ok(Some((at, block)));
+        }
+        at += block.len() as u64;
+    }
+    Ok(None)
 }
 
 fn any_file_begins_with(disk: &(impl DiskSource + ?Sized), head: &[u8], nbd: &NbdOptions) -> bool {
@@ -95,8 +124,10 @@ impl Times {
 
     /// Waits until a write gives another time.
     pub(super) fn pass(&self) {
+        let is_coarse = |(_, time): &(PathBuf, Option<Time>)| time.is_some_and(|(.., nanoseconds)| nanoseconds == 0);
+        let wait = if self.0.iter().any(|file| is_coarse(file) && is_recent(&file.0)) { LONG_STEP } else { STEP };
         if !self.0.is_empty() {
-            std::thread::sleep(STEP);
+            std::thread::sleep(wait);
         }
     }
 
@@ -104,6 +135,12 @@ impl Times {
     pub(super) fn changed(&self) -> Option<&Path> {
         self.0.iter().find(|(file, time)| time_of(file) != *time).map(|(file, _)| file.as_path())
     }
+}
+
+/// Whether a file has a time of the last seconds, or one to come.
+fn is_recent(path: &Path) -> bool {
+    let age = path.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+    !age.is_ok_and(|age| age.is_ok_and(|age| age > LONG_STEP))
 }
 
 /// Opened each time: of a file on another host, that asks for its time anew.

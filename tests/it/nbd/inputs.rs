@@ -75,6 +75,46 @@ fn a_container_of_an_input_is_not_overwritten() {
     refused(&bench, &server, "in.qcow2", &["convert", "over.qcow2", "URI", "--overwrite"], TIME);
 }
 
+/// A disk without a partition table, at two addresses of a server: the first data tell.
+fn a_disk_that_begins_with_zeros_is_not_overwritten() {
+    let Some(bench) = Bench::new() else { return };
+    let mut disk = vec![0; 80 << 10];
+    disk.extend_from_slice(&bench.disk);
+    std::fs::write(bench.at("zeros.raw"), &disk).unwrap();
+    let path = bench.at("zeros.raw").to_str().unwrap().to_owned();
+    let (one, other) = (Server::nbdkit(&["file", &path]), Server::nbdkit(&["file", &path]));
+    refused(&bench, &other, "zeros.raw", &["convert", "-f", "raw", &one.uri(), "URI", "--overwrite"], HEAD);
+}
+
+/// What an interrupted copy left is called by its name in every container, and whatever stands at its end.
+fn an_incomplete_copy_is_not_opened() {
+    let Some(bench) = Bench::new() else { return };
+    let path = |name: &str| bench.at(name).to_str().unwrap().to_owned();
+    let text = b"winject: an incomplete copy of a disk: run the command again that wrote it\n";
+    let mut left = bench.disk.clone();
+    left[..text.len()].copy_from_slice(text);
+    std::fs::write(bench.at("left.raw"), &left).unwrap();
+    qemu_img(&["convert", "-q", "-f", "raw", "-O", "qcow2", &path("left.raw"), &path("left.qcow2")]);
+    qemu_img(&[
+        "convert",
+        "-q",
+        "-f",
+        "raw",
+        "-O",
+        "vpc",
+        "-o",
+        "subformat=fixed",
+        &path("left.raw"),
+        &path("left.vhd"),
+    ]);
+    for name in ["left.raw", "left.qcow2", "left.vhd"] {
+        let opened = bench.run(&["convert", name, "new.raw"]);
+        let said = stderr(&opened);
+        assert!(opened.status.code() == Some(5) && said.contains("nbd-incomplete"), "{name}: {said}");
+        assert!(!bench.at("new.raw").exists(), "{name}");
+    }
+}
+
 /// Two copies to one export, under names that cannot be told to be one: the one that ends first sees it.
 fn two_copies_to_one_export_are_not_both_done() {
     let Some(bench) = Bench::new() else { return };
@@ -130,6 +170,8 @@ fn a_finished_export_is_done() {
 tests![
     a_view_of_an_input_is_not_overwritten,
     a_container_of_an_input_is_not_overwritten,
+    a_disk_that_begins_with_zeros_is_not_overwritten,
+    an_incomplete_copy_is_not_opened,
     two_copies_to_one_export_are_not_both_done,
     a_finished_export_is_done,
 ];
