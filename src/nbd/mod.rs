@@ -20,6 +20,7 @@ mod read_ahead;
 pub mod reply;
 mod requests;
 mod seen;
+mod sender;
 mod sequence;
 mod storage;
 mod stream;

@@ -19,17 +19,14 @@ use super::failure::Failure;
 use super::incomplete::beginning;
 use super::link::{denied_error, join};
 use super::options::NbdOptions;
-use super::sequence::{BLOCK, BlockSink, Ended, NoSink, Sequence, last_block};
-use super::ticket::Ticket;
+use super::sender::{IN_FLIGHT, Pending, Sender};
+use super::sequence::{BLOCK, Ended, NoSink, Sequence, last_block};
 use super::uri::NbdUri;
 use super::writer::{ExportWriter, done};
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::hex;
 use crate::host::{HostRun, NameLock, Storage};
 use crate::sync::lock;
-
-/// Requests that are in flight at once.
-const IN_FLIGHT: usize = 8;
 
 /// An export that is going to hold a disk. As a [`Storage`] it takes writes in ascending order; what is left out becomes zeros.
 pub(crate) struct ExportOutput {
@@ -50,16 +47,6 @@ struct State {
     pending: Pending,
     /// The first block as this copy has written it.
     beginning: Vec<u8>,
-}
-
-/// What is written next, and what was not answered.
-#[derive(Default)]
-struct Pending {
-    /// Data: offset and bytes.
-    data: (u64, Vec<u8>),
-    /// Zeros: start and end.
-    zeros: (u64, u64),
-    in_flight: VecDeque<Ticket>,
 }
 
 impl std::fmt::Debug for ExportOutput {
@@ -212,7 +199,7 @@ impl ExportOutput {
     fn write_rest(&self, size: u64) -> std::result::Result<Ended, Failure> {
         let mut state = lock(&self.state);
         let State { sequence, pending, .. } = &mut *state;
-        let mut sink = Sender { output: self, pending };
+        let mut sink = Sender { writer: &self.writer, connection: &self.connection, pending };
         let mut sequence = std::mem::replace(sequence, Sequence::starting_at(0, size));
         sequence.push_zeros_to(size, &mut sink)?;
         let ended = sequence.finish(&mut sink)?;
@@ -293,93 +280,6 @@ const NOT_AN_OUTPUT: NotWritable<'_> = NotWritable {
     no_flush_hint: "name a file as the output, and copy it to the server",
 };
 
-/// Sends blocks, joined to long requests.
-struct Sender<'a> {
-    output: &'a ExportOutput,
-    pending: &'a mut Pending,
-}
-
-impl Sender<'_> {
-    fn send_pending(&mut self) -> std::result::Result<(), Failure> {
-        let (start, end) = std::mem::take(&mut self.pending.zeros);
-        self.send_zeros(start, end)?;
-        let (offset, mut data) = std::mem::take(&mut self.pending.data);
-        self.send_data(offset, &data)?;
-        data.clear();
-        self.pending.data.1 = data;
-        Ok(())
-    }
-
-    /// Sends data in pieces of whole units; of a unit that the disk ends in, the rest stays as it is.
-    fn send_data(&mut self, offset: u64, data: &[u8]) -> std::result::Result<(), Failure> {
-        let mut at = offset;
-        let unit = u64::from(self.output.export().minimum);
-        let whole = data.len() as u64 / unit * unit;
-        let (whole, rest) = data.split_at(usize::try_from(whole).unwrap_or(data.len()).min(data.len()));
-        for piece in whole.chunks(self.output.writer.piece() as usize) {
-            self.wait_until(IN_FLIGHT - 1)?;
-            self.pending.in_flight.push_back(self.output.connection.write(at, piece)?);
-            at += piece.len() as u64;
-        }
-        self.send_rest(at, rest)
-    }
-
-    fn send_zeros(&mut self, start: u64, end: u64) -> std::result::Result<(), Failure> {
-        let export = self.output.export();
-        let unit = u64::from(export.minimum);
-        let whole_end = end / unit * unit;
-        let limit = if export.can_write_zeroes() { u64::from(export.maximum) } else { self.output.writer.piece() };
-        let zeros = vec![0; if export.can_write_zeroes() { 0 } else { limit.min(end - start) as usize }];
-        let mut at = start;
-        while at < whole_end {
-            let length = limit.min(whole_end - at);
-            self.wait_until(IN_FLIGHT - 1)?;
-            let ticket = match zeros.get(..length as usize) {
-                Some(zeros) => self.output.connection.write(at, zeros)?,
-                None => self.output.connection.write_zeroes(at, length as u32)?,
-            };
-            self.pending.in_flight.push_back(ticket);
-            at += length;
-        }
-        let rest = vec![0; (end - at) as usize];
-        self.send_rest(at, &rest)
-    }
-
-    fn send_rest(&mut self, at: u64, rest: &[u8]) -> std::result::Result<(), Failure> {
-        if rest.is_empty() { Ok(()) } else { self.output.writer.write_at(at, rest).map_err(|e| Failure::lost(&e)) }
-    }
-
-    /// Waits for the oldest requests, until so many are in flight.
-    fn wait_until(&mut self, in_flight: usize) -> std::result::Result<(), Failure> {
-        while self.pending.in_flight.len() > in_flight {
-            let Some(ticket) = self.pending.in_flight.pop_front() else { break };
-            done(ticket)?;
-        }
-        Ok(())
-    }
-}
-
-impl BlockSink for Sender<'_> {
-    fn data(&mut self, offset: u64, bytes: &[u8]) -> std::result::Result<(), Failure> {
-        let (start, data) = &self.pending.data;
-        if data.is_empty() || start + data.len() as u64 != offset {
-            self.send_pending()?;
-            self.pending.data.0 = offset;
-        }
-        self.pending.data.1.extend_from_slice(bytes);
-        if self.pending.data.1.len() as u64 >= self.output.writer.piece() { self.send_pending() } else { Ok(()) }
-    }
-
-    fn zeros(&mut self, offset: u64, length: u64) -> std::result::Result<(), Failure> {
-        if self.pending.zeros.1 != offset || self.pending.zeros.0 == self.pending.zeros.1 {
-            self.send_pending()?;
-            self.pending.zeros = (offset, offset);
-        }
-        self.pending.zeros.1 += length;
-        Ok(())
-    }
-}
-
 impl Storage for ExportOutput {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.writer.read_at(offset, buf)
@@ -391,7 +291,7 @@ impl Storage for ExportOutput {
         if offset < sequence.at() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a write to an export that goes back"));
         }
-        let mut sink = Sender { output: self, pending };
+        let mut sink = Sender { writer: &self.writer, connection: &self.connection, pending };
         let pushed = sequence.push_zeros_to(offset, &mut sink).and_then(|()| sequence.push(data, &mut sink));
         pushed.map_err(|failure| io::Error::other(self.cannot(failure.into())))
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::flush::Flusher;
-use super::inputs::{Inputs, Times, first_data};
+use super::inputs::{Inputs, Times, first_data, read_head};
 use super::interrupt::Interrupt;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::pipeline::{self, Hooks, OutputSpec};
@@ -19,7 +19,6 @@ use crate::cancel::Reached;
 use crate::error::{Error, ErrorCode, Kind, Layer, Result};
 use crate::escape::{escape, shell_argument};
 use crate::nbd::{ExportOutput, IDENTITY, NbdOptions, NbdUri};
-use crate::units::ImageOffset;
 
 /// Where a disk has the header of its GPT, with sectors of 512 bytes and of 4096, and how that begins.
 const GPT_AT: [usize; 2] = [512, 4096];
@@ -265,11 +264,4 @@ impl ExportCopy {
         let hint = error.hint_text().map_or_else(|| hint.clone(), |first| format!("{hint}; {first}"));
         error.clone().with_code(ErrorCode::NbdIncomplete).path(self.out.display().to_string()).replace_hint(hint)
     }
-}
-
-/// The first bytes of a disk.
-pub(super) fn read_head(source: &(impl DiskSource + ?Sized)) -> Result<Vec<u8>> {
-    let mut head = vec![0; source.len().min(IDENTITY) as usize];
-    source.read_at(ImageOffset(0), &mut head)?;
-    Ok(head)
 }

@@ -5,7 +5,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::export::read_head;
 use crate::block::name::ImageName;
 use crate::block::{DiskSource, Extent, Image, Locking, Storage, is_zero};
 use crate::error::Result;
@@ -57,6 +56,13 @@ impl Inputs<'_> {
         }
         Ok(self.files.iter().any(|path| file_begins_with(path, head, nbd)))
     }
+}
+
+/// The first bytes of a disk.
+pub(super) fn read_head(source: &(impl DiskSource + ?Sized)) -> Result<Vec<u8>> {
+    let mut head = vec![0; source.len().min(IDENTITY) as usize];
+    source.read_at(ImageOffset(0), &mut head)?;
+    Ok(head)
 }
 
 /// Offset and bytes of the first block of a disk that is not all zeros, among the first [`SEARCHED`] blocks with data.
