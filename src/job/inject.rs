@@ -19,8 +19,8 @@ use crate::error::Result;
 /// Makes the Windows in an image bootable from a virtio disk.
 ///
 /// Everything is changed and verified on a copy-on-write stage in memory; only then is the result written to the
-/// request's [`Destination`]. The observer is called on the calling thread. A Windows that has the drivers already is
-/// left as it is, which [`Virtio::unchanged`](super::report::Virtio::unchanged) says.
+/// request's [`Destination`](super::Destination). The observer is called on the calling thread. A Windows that has the
+/// drivers already is left as it is, which [`Virtio::unchanged`](super::report::Virtio::unchanged) says.
 ///
 /// ```no_run
 /// use winject::{Destination, FileTime, InjectRequest, Observer, Step, inject};
