@@ -1,10 +1,9 @@
 //! Recovery from an interrupted run.
 
-use std::cell::Cell;
 use std::path::Path;
 
 use super::explain::explain;
-use super::request::{Destination, Observer};
+use super::request::{Destination, Observer, observe_passes};
 use super::step::Step;
 use crate::block::commit::{InterruptedRun, JournalPass, Recovered, Recovery};
 use crate::block::{ImageName, PathPolicy, commit};
@@ -95,19 +94,13 @@ pub fn find_interrupted(image: &Path, nbd: &NbdOptions) -> Result<Option<Interru
 
 /// Makes each part of an undo or a recovery a step of `observer`, with its bytes.
 pub(super) fn observe_journal(observer: &dyn Observer) -> impl Fn(JournalPass, u64, u64) {
-    let current = Cell::new(None);
-    move |pass, done, total| {
-        if current.replace(Some(pass)) != Some(pass) {
-            observer.step(match pass {
-                JournalPass::Read => Step::ReadJournal,
-                JournalPass::Compare => Step::CompareJournal,
-                JournalPass::Copy => Step::CopyJournal,
-                JournalPass::Restore => Step::Restore,
-                JournalPass::Complete => Step::CompleteRun,
-            });
-        }
-        observer.progress(done, total);
-    }
+    observe_passes(observer, |pass| match pass {
+        JournalPass::Read => Step::ReadJournal,
+        JournalPass::Compare => Step::CompareJournal,
+        JournalPass::Copy => Step::CopyJournal,
+        JournalPass::Restore => Step::Restore,
+        JournalPass::Complete => Step::CompleteRun,
+    })
 }
 
 /// What it means that an interrupted undo was given up, as a clause.

@@ -1,5 +1,6 @@
 //! The request for an injection, and the observer of a job.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use super::step::Step;
@@ -236,6 +237,20 @@ pub trait Observer {
     /// bytes (a new one, an overlay, or the image itself with the journal), those of an undo or a recovery, and the check of a
     /// volume where nothing else runs meanwhile.
     fn progress(&self, _done: u64, _total: u64) {}
+}
+
+/// Makes each pass of a work that comes in passes a step of `observer`, with its bytes.
+pub(super) fn observe_passes<P: Copy + PartialEq>(
+    observer: &dyn Observer,
+    step_of: impl Fn(P) -> Step,
+) -> impl Fn(P, u64, u64) {
+    let current = Cell::new(None);
+    move |pass, done, total| {
+        if current.replace(Some(pass)) != Some(pass) {
+            observer.step(step_of(pass));
+        }
+        observer.progress(done, total);
+    }
 }
 
 /// An observer that does nothing.

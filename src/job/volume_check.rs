@@ -1,9 +1,7 @@
 //! Checks of a volume before the first edit: what is written must land in free clusters and records, and a volume whose
 //! log was replayed must be sound altogether.
 
-use std::cell::Cell;
-
-use super::request::{Observer, StateOverrides};
+use super::request::{Observer, StateOverrides, observe_passes};
 use super::step::Step;
 use crate::error::{Error, Result};
 use crate::ntfs::Overlaid;
@@ -71,14 +69,8 @@ pub(super) fn check_replayed<D: crate::io::VolumeRead>(
 
 /// Makes each pass of the check of a volume a step of `observer`, with its bytes.
 pub(super) fn observe_check(observer: &dyn Observer) -> impl Fn(Pass, u64, u64) {
-    let current = Cell::new(None);
-    move |pass, done, total| {
-        if current.replace(Some(pass)) != Some(pass) {
-            observer.step(match pass {
-                Pass::Records => Step::CheckVolume,
-                Pass::Folders => Step::CheckFolders,
-            });
-        }
-        observer.progress(done, total);
-    }
+    observe_passes(observer, |pass| match pass {
+        Pass::Records => Step::CheckVolume,
+        Pass::Folders => Step::CheckFolders,
+    })
 }
