@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::disks::{block_options, open_briefly};
 use super::inject::prepare;
 use super::locate::locate_partition;
@@ -16,7 +14,6 @@ use crate::block::{Format, Image, Stage, is_same_image};
 use crate::cancel::Cancel;
 use crate::clock::FileTime;
 use crate::error::Result;
-use crate::hex;
 use crate::host::is_nbd_name;
 use crate::units::ImageOffset;
 use crate::windows::MANIFEST;
@@ -79,25 +76,13 @@ fn of_output(
     report.run.output = Some(out.display().to_string());
     if let Destination::Standalone { checksum: true, .. } = request.destination {
         let cancel = &request.cancel;
-        report.run.output_sha256 = Some(match is_nbd_name(out) {
-            true => checksum_of_disk(new, virtual_size, cancel)?,
-            false => convert::checksum_of(out, cancel)?,
+        report.run.output_sha256 = Some(if is_nbd_name(out) {
+            convert::checksum_of_disk(new.image(), virtual_size, cancel)?
+        } else {
+            convert::checksum_of(out, cancel)?
         });
     }
     Ok(FinishedOutput { report, virtual_size })
-}
-
-fn checksum_of_disk(disk: &Stage, size: u64, cancel: &Cancel) -> Result<String> {
-    let (mut sum, mut at, mut bytes) = (Sha256::new(), 0, vec![0; COMPARED_AT_ONCE]);
-    while at < size {
-        cancel.check()?;
-        let count = usize::try_from(size - at).unwrap_or(COMPARED_AT_ONCE).min(COMPARED_AT_ONCE);
-        let part = bytes.get_mut(..count).unwrap_or_default();
-        disk.read_at(ImageOffset(at), part)?;
-        sum.update(part);
-        at += count as u64;
-    }
-    Ok(hex::encode(&sum.finalize()))
 }
 
 /// Opens an output if its container has all that its tables point at, and is made of the files that the destination says: of

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::flush::Flusher;
-use super::inputs::{Inputs, Times, first_data, read_head};
+use super::inputs::{Inputs, Times, disk_begins_with, first_data, read_head};
 use super::interrupt::Interrupt;
 use super::options::{ConvertOptions, ConvertProgress, Converted};
 use super::pipeline::{self, Hooks, OutputSpec};
@@ -183,25 +183,28 @@ impl ExportCopy {
         nbd: &NbdOptions,
     ) -> Result<()> {
         let head = self.output.head()?;
-        let is_same = if is_zero(&head) {
-            self.holds_first_data(source)?
-                || others.disks.iter().try_fold(false, |found, disk| Ok(found || self.holds_first_data(*disk)?))?
-        } else {
-            others.any_begins_with(source, &head, nbd)?
-        };
-        if !is_same {
+        let mut is_same = self.may_be(source, &head, nbd)?;
+        for disk in others.disks {
+            is_same = is_same || self.may_be(*disk, &head, nbd)?;
+        }
+        if !is_same && !others.any_file_begins_with(&head, nbd) {
             return Ok(());
         }
-        let name = shell_argument(&self.out, "URI");
         Err(self.is_input("the export has the beginning of the input: it may be the input").hint(format!(
-            "if it is an older copy, and surely not the input, clear its beginning first: qemu-io -f raw -c 'write -z 0 {}' {name}",
-            self.head_bytes()
+            "if it is an older copy, and surely not the input, clear its beginning first: {}",
+            self.clearing_command()
         )))
     }
 
-    /// Bytes of the first block.
-    fn head_bytes(&self) -> u64 {
-        self.output.export().size.min(IDENTITY)
+    /// The command that makes the export one that holds no disk.
+    fn clearing_command(&self) -> String {
+        let length = self.output.export().size.min(IDENTITY);
+        format!("qemu-io -f raw -c 'write -z 0 {length}' {}", shell_argument(&self.out, "URI"))
+    }
+
+    /// Whether the export, which begins with `head`, may be this disk or a file of it.
+    fn may_be(&self, disk: &(impl DiskSource + ?Sized), head: &[u8], nbd: &NbdOptions) -> Result<bool> {
+        if is_zero(head) { self.holds_first_data(disk) } else { disk_begins_with(disk, head, nbd) }
     }
 
     /// Whether the export, which begins with zeros, has the first data of a disk at the same place.
@@ -238,30 +241,26 @@ impl ExportCopy {
     /// The error for a copy that was begun.
     fn incomplete(&self, error: &Error) -> Error {
         let what = "the export holds an incomplete copy";
-        if self.output.is_headed() {
-            let name = shell_argument(&self.out, "URI");
-            let hint = format!(
-                "the export may hold the whole copy, which the server did not confirm: clear its beginning, and run the command \
-                 again: qemu-io -f raw -c 'write -z 0 {}' {name}",
-                self.head_bytes()
-            );
-            return error
-                .clone()
-                .with_code(ErrorCode::NbdIncomplete)
-                .path(self.out.display().to_string())
-                .replace_hint(hint);
-        }
-        if error.kind() == Kind::Cancelled {
+        let is_headed = self.output.is_headed();
+        if error.kind() == Kind::Cancelled && !is_headed {
             return Error::new(Kind::Cancelled, Layer::Block, format!("interrupted; {what}"))
                 .path(self.out.display().to_string())
                 .hint("run the command again");
         }
         let hint = match error.kind() {
+            _ if is_headed => format!(
+                "the export may hold the whole copy, which the server did not confirm: clear its beginning, and run the command \
+                 again: {}",
+                self.clearing_command()
+            ),
             // The export is not at fault.
             Kind::Damaged => what.to_owned(),
             _ => format!("{what}; run the command again"),
         };
-        let hint = error.hint_text().map_or_else(|| hint.clone(), |first| format!("{hint}; {first}"));
+        let hint = match error.hint_text() {
+            Some(first) if !is_headed => format!("{hint}; {first}"),
+            _ => hint,
+        };
         error.clone().with_code(ErrorCode::NbdIncomplete).path(self.out.display().to_string()).replace_hint(hint)
     }
 }

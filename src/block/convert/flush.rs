@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::block::Storage;
 use crate::error::{Error, Layer, Result};
+use crate::sync::lock;
 use crate::units::HostOffset;
 
 /// The host is asked to begin to store what was written after so many bytes, while the worker threads go on. Without it all of
@@ -83,7 +84,7 @@ impl Flusher {
     /// # Errors
     /// When a flush has failed. Linux reports that once: the flush at the end could succeed.
     pub(super) fn wrote(&self, to: HostOffset, bytes: u64) -> Result<()> {
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared.state);
         state.written.add(to.0..to.0.saturating_add(bytes));
         if state.written.bytes >= WRITE_BACK_EVERY {
             self.shared.wake.notify_one();
@@ -97,11 +98,11 @@ impl Flusher {
     /// See [`wrote`](Self::wrote).
     pub(super) fn finish(mut self) -> Result<()> {
         self.stop();
-        self.shared.lock().take_failure()
+        lock(&self.shared.state).take_failure()
     }
 
     fn stop(&mut self) {
-        self.shared.lock().is_over = true;
+        lock(&self.shared.state).is_over = true;
         self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
             // Nothing in the thread can panic.
@@ -124,14 +125,10 @@ impl State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn store_until_over(&self, file: &dyn Storage) {
         // Ranges that the host was asked to store, and bytes since the last flush where it cannot be asked.
         let (mut begun, mut begun_bytes, mut unstored) = (VecDeque::new(), 0, 0);
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         while !state.is_over {
             if state.written.bytes < WRITE_BACK_EVERY {
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +156,7 @@ impl Shared {
                 unstored = 0;
                 result = file.flush();
             }
-            state = self.lock();
+            state = lock(&self.state);
             if let Err(error) = result {
                 state.failed = Some(error);
                 return;

@@ -20,7 +20,7 @@ const LONG_STEP: Duration = Duration::from_millis(2100);
 /// Blocks that are searched for data.
 const SEARCHED: u64 = 1 << 14;
 
-/// What is read beside the disk that is copied.
+/// What is read in addition to the disk that is copied.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Inputs<'a> {
     /// Other disks of the machine.
@@ -36,26 +36,26 @@ impl Inputs<'_> {
         source.files().into_iter().chain(disks).chain(self.files.iter().cloned()).collect()
     }
 
-    /// Whether a disk, or a file of one, begins as `head`, which is not all zeros, as far as both go.
-    ///
-    /// # Errors
-    /// When a disk cannot be read. A file that cannot be read has been read already, as far as it can be.
-    pub(super) fn any_begins_with(
-        &self,
-        source: &(impl DiskSource + ?Sized),
-        head: &[u8],
-        nbd: &NbdOptions,
-    ) -> Result<bool> {
-        if is_same_beginning(&read_head(source)?, head) || any_file_begins_with(source, head, nbd) {
-            return Ok(true);
-        }
-        for disk in self.disks {
-            if is_same_beginning(&read_head(*disk)?, head) || any_file_begins_with(*disk, head, nbd) {
-                return Ok(true);
-            }
-        }
-        Ok(self.files.iter().any(|path| file_begins_with(path, head, nbd)))
+    /// Whether one of the other files begins as `head`, as far as both go.
+    pub(super) fn any_file_begins_with(&self, head: &[u8], nbd: &NbdOptions) -> bool {
+        self.files.iter().any(|path| file_begins_with(path, head, nbd))
     }
+}
+
+/// Whether a disk, or a file of it, begins as `head`, which is not all zeros, as far as both go.
+///
+/// # Errors
+/// When the disk cannot be read. A file that cannot be read has been read already, as far as it can be.
+pub(super) fn disk_begins_with(disk: &(impl DiskSource + ?Sized), head: &[u8], nbd: &NbdOptions) -> Result<bool> {
+    if is_same_beginning(&read_head(disk)?, head) {
+        return Ok(true);
+    }
+    let files = disk.files();
+    Ok(match disk.opened_file() {
+        // A server may serve one client at a time: what is open already is not opened again.
+        Some(file) => begins_with(&**file, head) || files.iter().skip(1).any(|path| file_begins_with(path, head, nbd)),
+        None => files.iter().any(|path| file_begins_with(path, head, nbd)),
+    })
 }
 
 /// The first bytes of a disk.
@@ -86,15 +86,6 @@ pub(super) fn first_data(disk: &(impl DiskSource + ?Sized)) -> Result<Option<(u6
         at += block.len() as u64;
     }
     Ok(None)
-}
-
-fn any_file_begins_with(disk: &(impl DiskSource + ?Sized), head: &[u8], nbd: &NbdOptions) -> bool {
-    let files = disk.files();
-    match disk.opened_file() {
-        // A server may serve one client at a time: what is open already is not opened again.
-        Some(file) => begins_with(&**file, head) || files.iter().skip(1).any(|path| file_begins_with(path, head, nbd)),
-        None => files.iter().any(|path| file_begins_with(path, head, nbd)),
-    }
 }
 
 fn file_begins_with(path: &Path, head: &[u8], nbd: &NbdOptions) -> bool {

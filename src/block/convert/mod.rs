@@ -36,7 +36,7 @@ mod window;
 pub use super::DiskSource;
 pub use super::formats::qcow2::Compression;
 pub(crate) use background::BackgroundCopy;
-pub(crate) use checksum::checksum_of;
+pub(crate) use checksum::{checksum_of, checksum_of_disk};
 pub use conversion::convert;
 pub(crate) use export::{ExportCopy, refuse_export};
 pub(crate) use inputs::Inputs;
