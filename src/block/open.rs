@@ -58,7 +58,7 @@ pub fn open_storage(
     let image = new_chain(options).open_storage(storage, path, format)?;
     // A server may keep the disk in another format.
     let head = head.get_mut(..image.len().min(512) as usize).unwrap_or_default();
-    if image.read_at(ImageOffset(0), head).is_ok() {
+    if image.format() != Format::Raw && image.read_at(ImageOffset(0), head).is_ok() {
         refuse_incomplete(head, path)?;
     }
     if is_choice_meant { Ok(image) } else { Err(no_disk_to_choose(path)) }
