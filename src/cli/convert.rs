@@ -221,10 +221,11 @@ fn show_finished(finished: &FinishedOutput, spec: &InjectSpec, ui: &Ui) -> Resul
     let FinishedOutput { report, virtual_size } = finished;
     let Some(Destination::Standalone { path, format, .. }) = &spec.output.named()? else { return Ok(()) };
     let cannot = |error| Error::io(Layer::Host, "cannot find the length of the output", error);
-    let file_length = match is_nbd_name(path) {
+    let file_length = if is_nbd_name(path) {
         // As the run says that writes it.
-        true => *virtual_size,
-        false => std::fs::metadata(path).map_err(|error| cannot(error).path(path.display().to_string()))?.len(),
+        *virtual_size
+    } else {
+        std::fs::metadata(path).map_err(|error| cannot(error).path(path.display().to_string()))?.len()
     };
     let sha256 = report.run.output_sha256.clone();
     let written = Written { bytes_read: report.run.bytes_read, bytes_written: 0, file_length, sha256: sha256.clone() };

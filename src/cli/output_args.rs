@@ -148,9 +148,10 @@ impl NewImageArgs {
         let compression = self.compress.or(self.compress_zlib.then_some(Compression::Zlib));
         match (compression, self.compress_level) {
             (Some(_), _) if format == Format::Raw => {
-                let hint = match is_nbd_name(path) {
-                    true => "leave out the compression",
-                    false => "leave out the compression, or write qcow2: -O qcow2",
+                let hint = if is_nbd_name(path) {
+                    "leave out the compression"
+                } else {
+                    "leave out the compression, or write qcow2: -O qcow2"
                 };
                 return Err(usage("cannot compress a raw image").path(path.display().to_string()).hint(hint));
             }

@@ -1,6 +1,6 @@
 //! From what was asked for to the items of a batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -249,13 +249,15 @@ fn refuse_equal_outputs(outputs: &[(PathBuf, bool, String)], folder: &Path) -> R
     for (file, _, id) in outputs {
         let path = folder.join(file);
         let parent = folder_of(&path);
-        if !folders.contains_key(parent) {
-            if !is_nbd_name(file) {
-                require_folder(&path, "the output")?;
+        let real = match folders.entry(parent.to_owned()) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(new) => {
+                if !is_nbd_name(file) {
+                    require_folder(&path, "the output")?;
+                }
+                new.insert(parent.canonicalize().unwrap_or_else(|_| parent.to_owned()))
             }
-            folders.insert(parent.to_owned(), parent.canonicalize().unwrap_or_else(|_| parent.to_owned()));
-        }
-        let real = folders.get(parent).map_or(parent, PathBuf::as_path);
+        };
         let real = real.join(path.file_name().unwrap_or_default());
         if let Some(other) = seen.insert(real, id) {
             let message = format!("two items write the same file: {other} and {id}");
