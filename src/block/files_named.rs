@@ -50,7 +50,7 @@ pub fn files_named(image: &Path, format: Option<Format>) -> Vec<PathBuf> {
     files
 }
 
-/// The file of this name, if there is one; an export is none.
+/// The file of this name, if there is one; the name of an export does not count.
 fn open_file(path: &Path) -> Option<FileStorage> {
     if is_nbd_name(path) { None } else { FileStorage::open(path, false).ok() }
 }

@@ -22,6 +22,14 @@ fn overlay(bench: &Bench, name: &str, backing: &str, format: &str, size: &str) -
     path
 }
 
+/// A fresh copy of the disk, its size in bytes, and a server of it that would take writes.
+fn serve(bench: &Bench) -> (String, String, Server) {
+    let path = bench.fresh("served.raw");
+    let size = std::fs::metadata(&path).unwrap().len().to_string();
+    let server = Server::nbdkit(&["file", &path]);
+    (path, size, server)
+}
+
 /// The hash of the disk, as QEMU reads it.
 fn sha256_in_qemu(bench: &Bench, overlay: &str) -> String {
     let raw = bench.at("as-qemu-reads-it.raw");
@@ -163,10 +171,7 @@ fn commands_in_messages_work() {
 /// restrictions are on. The edit can be taken back.
 fn an_edit_in_place_writes_the_overlay_alone() {
     let Some(bench) = Bench::new() else { return };
-    let path = bench.fresh("served.raw");
-    let size = std::fs::metadata(&path).unwrap().len().to_string();
-    // It would take writes.
-    let server = Server::nbdkit(&["file", &path]);
+    let (path, size, server) = serve(&bench);
     let uri = server.uri();
     let top = overlay(&bench, "top.qcow2", &uri, "raw", &size);
     let drivers = fixture_drivers();
@@ -188,9 +193,7 @@ fn an_edit_in_place_writes_the_overlay_alone() {
 /// The whole disk must not be written over the export that it is read from.
 fn an_output_is_not_the_backing_export() {
     let Some(bench) = Bench::new() else { return };
-    let path = bench.fresh("served.raw");
-    let size = std::fs::metadata(&path).unwrap().len().to_string();
-    let server = Server::nbdkit(&["file", &path]);
+    let (path, size, server) = serve(&bench);
     let (uri, other) = (server.export("e"), server.export("%65"));
     let top = overlay(&bench, "top.qcow2", &uri, "raw", &size);
     let drivers = fixture_drivers();
@@ -213,9 +216,7 @@ fn an_output_is_not_the_backing_export() {
 /// A batch passes the permission on, leaves the export out that an overlay of it needs, and finds an overlay of an earlier run done.
 fn a_batch_works_on_overlays() {
     let Some(bench) = Bench::new() else { return };
-    let path = bench.fresh("served.raw");
-    let size = std::fs::metadata(&path).unwrap().len().to_string();
-    let server = Server::nbdkit(&["file", &path]);
+    let (path, size, server) = serve(&bench);
     let uri = server.uri();
     let top = overlay(&bench, "top.qcow2", &uri, "raw", &size);
     let drivers = fixture_drivers();
@@ -311,7 +312,7 @@ fn a_loop_through_an_export_ends() {
     drop(server);
 }
 
-/// An export that an interrupted edit left half written is no backing file either.
+/// An export that an interrupted edit left half written is refused as a backing file, too.
 fn a_half_written_export_is_refused() {
     let Some(bench) = Bench::new() else { return };
     let socket = bench.at("socket");
